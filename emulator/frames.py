@@ -1,0 +1,52 @@
+"""Where one Modbus RTU request ends and the next begins."""
+
+from __future__ import annotations
+
+from pymodbus.framer.rtu import FramerRTU
+
+GAP_S = 0.1  # a real line uses 3.5 characters of silence; a pty and a busy machine need more
+MAX_FRAME_BYTES = 256
+_FIXED = dict.fromkeys((1, 2, 3, 4, 5, 6), 8) | {7: 4, 8: 8, 11: 4, 12: 4, 17: 4, 22: 10, 24: 6}
+_COUNTED = {15: 6, 16: 6, 20: 2, 21: 2, 23: 10}  # function code -> where its byte count stands
+
+
+class RequestAssembler:
+    """Puts requests together from the pieces a line delivers; drops the rest, as a device would."""
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._last_at = 0.0
+
+    def feed(self, data: bytes, now: float) -> list[bytes]:
+        """Return the valid requests, CRC included, that `data` completes; `now`: monotonic, s."""
+        if now - self._last_at > GAP_S:
+            self._buffer = b""
+        self._last_at = now
+        self._buffer += data
+        frames = []
+        while (size := _frame_size(self._buffer)) and len(self._buffer) >= size:
+            frame, self._buffer = self._buffer[:size], self._buffer[size:]
+            if not _is_valid(frame):
+                self._buffer = b""  # out of step: only silence tells where the next frame begins
+                break
+            frames.append(frame)
+        if len(self._buffer) > MAX_FRAME_BYTES:
+            self._buffer = b""
+        return frames
+
+
+def _frame_size(buffer: bytes) -> int:
+    """Length of the frame that `buffer` begins with, CRC included; 0: not known yet."""
+    if len(buffer) < 4:
+        return 0
+    code = buffer[1]
+    if code in _FIXED:
+        return _FIXED[code]
+    if code in _COUNTED:
+        at = _COUNTED[code]
+        return at + 1 + buffer[at] + 2 if len(buffer) > at else 0
+    return len(buffer) if _is_valid(buffer) else 0  # a code we do not know: trust the checksum
+
+
+def _is_valid(frame: bytes) -> bool:
+    return FramerRTU.check_CRC(frame[:-2], int.from_bytes(frame[-2:], "big"))

@@ -1,0 +1,26 @@
+"""mqtt-bridge: the process between the state-aggregator and the MQTT broker."""
+
+from __future__ import annotations
+
+import signal
+
+from sensor_hub import config, logs
+from sensor_hub.bridge import Bridge
+from sensor_hub.clients import AggregatorClient
+from sensor_hub.clock import system_clock
+from sensor_hub.outputs import OUTPUTS
+
+
+def main() -> None:
+    """Run until SIGTERM or SIGINT; raises ConfigError."""
+    hub = config.load()
+    logs.set_up("mqtt-bridge", hub)
+    aggregator = AggregatorClient(hub.services["state-aggregator"].url, hub.instance_id)
+    bridge = Bridge(hub, aggregator, OUTPUTS["mqtt"](hub), system_clock(hub.timezone))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: bridge.stop())
+    bridge.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""The latest snapshot of every device, a revision that only grows, and a wait for anything newer."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from sensor_hub.readings import Snapshot
+
+MAX_WAIT_S = 60.0
+# Each waiting follower holds one of the service's request threads; more than this are answered at once.
+MAX_WAITERS = 32
+
+
+@dataclass(slots=True)
+class _Slot:
+    snapshot: Snapshot
+    revision: int
+
+
+class Board:
+    """Thread-safe. Holds every configured, enabled device from the first second on; never gains another."""
+
+    def __init__(
+        self, snapshots: Iterable[Snapshot], monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Start with one snapshot per device (not read yet)."""
+        self._changed = threading.Condition()
+        self._generation = uuid.uuid4().hex[:12]  # a cursor of an earlier process is recognised by it
+        self._revision = 0
+        self._waiters = 0
+        self._closed = False
+        self._monotonic = monotonic
+        self._slots: dict[str, _Slot] = {}
+        for snapshot in snapshots:
+            self._revision += 1
+            self._slots[snapshot.device_id] = _Slot(snapshot, self._revision)
+
+    def put(self, snapshot: Snapshot) -> None:
+        """Replace a device's snapshot; counts as a change even when equal. KeyError for an unknown device."""
+        with self._changed:
+            slot = self._slots[snapshot.device_id]
+            self._revision += 1
+            slot.snapshot, slot.revision = snapshot, self._revision
+            self._changed.notify_all()
+
+    def get(self, device_id: str) -> Snapshot | None:
+        """The device's latest snapshot, or None when it is not on this board."""
+        with self._changed:
+            slot = self._slots.get(device_id)
+            return slot.snapshot if slot else None
+
+    def all(self) -> list[Snapshot]:
+        """Every device's latest snapshot, in configured order."""
+        with self._changed:
+            return [slot.snapshot for slot in self._slots.values()]
+
+    def since(self, cursor: str | None, wait_s: float = 0.0) -> tuple[str, list[Snapshot]]:
+        """New cursor and what changed after `cursor`, oldest change first; waits up to `wait_s` for a change.
+
+        No cursor, or one of another process: everything, at once.
+        """
+        with self._changed:
+            after = self._revision_of(cursor)
+            if after >= self._revision and wait_s > 0 and self._waiters < MAX_WAITERS:
+                self._wait(after, min(wait_s, MAX_WAIT_S))
+            newer = sorted(
+                (slot for slot in self._slots.values() if slot.revision > after),
+                key=lambda slot: slot.revision,
+            )
+            return f"{self._generation}-{self._revision}", [slot.snapshot for slot in newer]
+
+    def close(self) -> None:
+        """Wake every waiting follower with what there is, now and from now on (the process is ending)."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _revision_of(self, cursor: str | None) -> int:
+        generation, _, revision = (cursor or "").rpartition("-")
+        if generation != self._generation or not (revision.isascii() and revision.isdigit()):
+            return 0
+        number = int(revision[:20])
+        return number if number <= self._revision else 0
+
+    def _wait(self, after: int, wait_s: float) -> None:
+        deadline = self._monotonic() + wait_s
+        self._waiters += 1
+        try:
+            while self._revision <= after and not self._closed:
+                remaining = deadline - self._monotonic()
+                if remaining <= 0:
+                    return
+                self._changed.wait(remaining)
+        finally:
+            self._waiters -= 1

@@ -1,0 +1,223 @@
+"""The bridge's loop: one thread that owns what the broker was told; everybody else hands it events."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from dataclasses import dataclass
+
+from sensor_hub import logs, runtime, wire
+from sensor_hub.bridge.meta import Meta
+from sensor_hub.bridge.requests import Requests
+from sensor_hub.bridge.states import StatePublisher
+from sensor_hub.clients import AggregatorClient
+from sensor_hub.clock import Clock
+from sensor_hub.config.model import HubConfig
+from sensor_hub.errors import HubError
+from sensor_hub.outputs.base import Connected, Disconnected, Event, Message, Output, Request, Retained
+from sensor_hub.outputs.topics import Topics
+from sensor_hub.readings import Json, Snapshot
+
+log = logs.get(__name__)
+
+TICK_S = 0.25
+SIGN_OF_LIFE_S = 2.0
+TELEMETRY_S = 60.0
+RETAINED_S = 5.0  # how long after the first connect leftovers of earlier configurations are looked for
+HANDLERS_PATIENCE_S = 10.0
+MAX_INBOX = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Changes:
+    snapshots: list[Snapshot]
+
+
+@dataclass(frozen=True, slots=True)
+class _Lost:
+    error: HubError
+
+
+@dataclass(frozen=True, slots=True)
+class _Telemetry:
+    rows: dict[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    device_id: str
+    error: HubError
+
+
+_Inner = Event | _Changes | _Lost | _Telemetry | _Failed
+
+
+class Bridge:
+    """Runs until `stop`."""
+
+    def __init__(self, hub: HubConfig, aggregator: AggregatorClient, output: Output, clock: Clock) -> None:
+        """Wire the parts; nothing is reached for before `run`."""
+        self._hub, self._aggregator, self._output, self._clock = hub, aggregator, output, clock
+        self._topics = Topics(hub.mqtt.base_topic, hub.instance_id)
+        self._inbox: queue.Queue[_Inner | None] = queue.Queue(MAX_INBOX)
+        self._stopping = threading.Event()
+        self._states = StatePublisher(hub, self._topics, output.publish, clock)
+        self._requests = Requests(hub, self._topics, aggregator, output.publish, clock)
+        self._meta = Meta(hub, aggregator, self._states.online, clock)
+        self._overflow = logs.OncePerMinute()
+        self._listed: str | None = None  # the device list the broker has
+        self._sign_at = self._telemetry_at = 0.0
+        self._forget_at: float | None = None
+
+    def stop(self) -> None:
+        """End the loop; safe in a signal handler."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Wait for the services, connect, then follow and answer until stopped."""
+        threading.Thread(target=self._start_when_ready, name="readiness", daemon=True).start()
+        self._telemetry_at = self._clock.monotonic() + TELEMETRY_S
+        while not self._stopping.is_set():
+            try:
+                event = self._inbox.get(timeout=TICK_S)
+            except queue.Empty:
+                event = None
+            try:
+                if event is not None:
+                    self._handle(event)
+                self._tick()
+            except Exception:
+                # Top of the loop: one defect must not silence every device.
+                log.exception("bridge failed to handle an event", kind=type(event).__name__)
+        self._output.stop()
+        log.info("stopped")
+
+    def _put(self, event: _Inner) -> None:
+        try:
+            self._inbox.put_nowait(event)
+        except queue.Full:
+            passes, held = self._overflow.passes("overflow")
+            if passes:
+                log.error("too many messages at once, some are dropped", held_back=held)
+
+    def _start_when_ready(self) -> None:
+        """Ask until the services answer: the instance is not `online` before it can serve."""
+        first_answer: float | None = None
+        while not self._stopping.wait(0.1):
+            try:
+                health = self._aggregator.health()
+            except HubError as error:
+                self._say_waiting(str(error))
+                continue
+            first_answer = first_answer or self._clock.monotonic()
+            patient = self._clock.monotonic() - first_answer < HANDLERS_PATIENCE_S
+            if health.get("status") == "healthy" or not patient:
+                break
+        if not self._stopping.is_set():
+            log.info("services are ready")
+            self._output.start(self._put)
+            self._aggregator.follow(
+                lambda news: self._put(_Changes(news)), lambda e: self._put(_Lost(e)), self._stopping
+            )
+
+    def _say_waiting(self, reason: str) -> None:
+        passes, _ = self._overflow.passes("waiting")
+        if passes:
+            log.info("waiting for the state-aggregator", reason=reason)
+
+    def _handle(self, event: _Inner) -> None:
+        match event:
+            case _Changes(snapshots):
+                self._states.changed(snapshots)
+            case _Lost(error):
+                self._states.lost(error)
+            case Request():
+                self._request(event)
+            case Connected():
+                self._connected()
+            case Disconnected():
+                self._states.connected = False
+            case Retained(topic):
+                self._clear_leftover(topic)
+            case _Telemetry(rows):
+                self._publish_telemetry(rows)
+            case _Failed(device_id, error):
+                self._states.error(device_id, error.code, str(error), "warning")
+
+    def _connected(self) -> None:
+        self._states.connected = True
+        self._states.announce()
+        self._list_devices(anew=True)
+        self._publish_info()
+        if self._forget_at is None:
+            self._forget_at = self._clock.monotonic() + RETAINED_S
+        self._sign_at = 0.0
+
+    def _tick(self) -> None:
+        now = self._clock.monotonic()
+        self._states.tick()
+        if self._states.connected:
+            self._list_devices()
+        if now >= self._telemetry_at:
+            self._telemetry_at = now + TELEMETRY_S
+            self._requests.aside(lambda: self._put(_Telemetry(self._aggregator_telemetry())))
+            self._publish_info()
+        if self._forget_at is not None and now >= self._forget_at:
+            self._forget_at = float("inf")
+            self._output.forget_retained()
+        if now >= self._sign_at:
+            self._sign_at = now + SIGN_OF_LIFE_S
+            runtime.write_bridge_state(self._hub.instance_id, self._output.connected)
+
+    def _request(self, request: Request) -> None:
+        if request.retained:
+            self._requests.ignore("retained request ignored", request.topic)
+            return
+        match request.topic.split("/"):
+            case ["devices", device_id, "cmd"]:
+                self._requests.device_command(device_id, request.payload)
+            case ["devices", device_id, "get"]:
+                self._requests.get(device_id, request.payload, lambda d, e: self._put(_Failed(d, e)))
+            case ["groups", group_id, "cmd"]:
+                self._requests.group_command(group_id, request.payload)
+            case ["meta", "request", "devices_list"]:
+                self._list_devices(anew=True)
+            case ["meta", "request", "info"]:
+                self._publish_info()
+            case ["meta", "request", "discover"]:
+                self._output.publish(Message(self._topics.discovered, self._meta.discovered()))
+            case _:
+                self._requests.ignore("unknown request", request.topic[:200])
+
+    def _list_devices(self, *, anew: bool = False) -> None:
+        text = self._meta.devices_list()
+        if anew or text != self._listed:
+            self._listed = text
+            self._output.publish(Message(self._topics.meta("devices_list"), text, retain=True))
+
+    def _publish_info(self) -> None:
+        def work() -> None:
+            self._output.publish(Message(self._topics.meta("info"), self._meta.info(), retain=True))
+
+        if self._states.connected:
+            self._requests.aside(work)
+
+    def _aggregator_telemetry(self) -> dict[str, Json]:
+        rows = self._aggregator.get("/telemetry").get("telemetry")
+        return rows if isinstance(rows, dict) else {}
+
+    def _publish_telemetry(self, rows: dict[str, Json]) -> None:
+        now = wire.timestamp_text(self._clock.now())
+        for device_id, metrics in rows.items():
+            if self._states.connected and self._hub.sensor(device_id) is not None:
+                text = wire.dumps({"timestamp": now, "metrics": metrics})
+                self._output.publish(Message(self._topics.device(device_id, "telemetry"), text))
+
+    def _clear_leftover(self, topic: str) -> None:
+        """A retained topic of an earlier life: cleared unless an enabled device of today owns it."""
+        device_id = topic.split("/")[1]
+        sensor = self._hub.sensor(device_id)
+        if sensor is not None and (sensor.enabled or topic.endswith("/availability")):
+            return
+        log.info("cleared a leftover topic", topic=topic)
+        self._output.publish(Message(f"{self._topics.prefix}/{topic}", "", retain=True))

@@ -1,0 +1,196 @@
+"""From snapshots to messages: states, properties, availability, errors and events (contract, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from sensor_hub import logs, wire
+from sensor_hub.clock import Clock
+from sensor_hub.config.model import HubConfig, SensorConfig
+from sensor_hub.errors import HandlerUnreachable, HubError, TransportDown
+from sensor_hub.outputs.base import Message
+from sensor_hub.outputs.topics import Topics
+from sensor_hub.readings import Fault, Json, Snapshot, Status, aged
+from sensor_hub.sensor_types import SENSOR_TYPES
+
+log = logs.get(__name__)
+
+_NOT_PROPERTIES = ("timestamp", "sensor_id", "device_id")
+
+
+@dataclass(slots=True)
+class _Device:
+    config: SensorConfig
+    snapshot: Snapshot | None = None
+    sent: Mapping[str, Json] | None = None  # the last state sent, without its timestamp
+    sent_properties: dict[str, str] = field(default_factory=dict)
+    due_at: float = 0.0  # monotonic: when the state is sent again although nothing changed
+    availability: str | None = None
+    error: tuple[str, str] | None = None  # code and severity of the error last sent
+    error_at: float = 0.0
+
+
+class StatePublisher:
+    """Remembers what the broker was told. Belongs to the bridge's loop: not thread-safe, never waits.
+
+    While `connected` is false it only keeps up to date; `announce` then tells everything anew.
+    """
+
+    def __init__(
+        self, hub: HubConfig, topics: Topics, publish: Callable[[Message], None], clock: Clock
+    ) -> None:
+        self._hub, self._topics, self._publish, self._clock = hub, topics, publish, clock
+        self._devices = {s.sensor_id: _Device(s) for s in hub.sensors if s.enabled}
+        self.connected = False
+
+    def online(self, device_id: str) -> bool:
+        """Whether the device has a fresh value."""
+        device = self._devices.get(device_id)
+        return device is not None and device.availability == "online"
+
+    def changed(self, snapshots: Iterable[Snapshot]) -> None:
+        """Take news of devices; publish what differs."""
+        for snapshot in snapshots:
+            device = self._devices.get(snapshot.device_id)
+            if device is None or snapshot.status is Status.UNKNOWN:
+                continue  # an aggregator that has just started knows less than we do
+            before, device.snapshot = device.snapshot, snapshot
+            self._events(device, before)
+            self._availability(device)
+            self._state(device)
+            self._error(device)
+
+    def lost(self, error: HubError) -> None:
+        """The aggregator is gone: values age, and the reason is told."""
+        fault = Fault(HandlerUnreachable.code, str(error), self._clock.now())
+        self.changed(
+            aged(
+                device.snapshot, fault, fault.timestamp, device.config.interval_s, device.config.stale_after_s
+            )
+            for device in self._devices.values()
+            if device.snapshot is not None
+        )
+
+    def tick(self) -> None:
+        """Send again what the update interval asks for."""
+        now = self._clock.monotonic()
+        for device in self._devices.values():
+            if device.due_at <= now and device.sent is not None:
+                self._state(device, again=True)
+
+    def announce(self) -> None:
+        """After a (re)connect: all retained topics once, because the broker may have lost them."""
+        for sensor in self._hub.sensors:
+            if not sensor.enabled:
+                self._send(self._topics.device(sensor.sensor_id, "availability"), "offline", retain=True)
+        for device in self._devices.values():
+            device.sent, device.sent_properties, device.availability = None, {}, None
+            if device.snapshot is not None:
+                self._availability(device)
+                self._state(device)
+
+    def full_state(self, body: Mapping[str, Json], device_id: str) -> str:
+        """The payload of a state topic for a reading's body."""
+        state = {key: value for key, value in body.items() if key not in ("cached", "cache_age")}
+        return wire.dumps({"timestamp": body.get("timestamp"), "device_id": device_id, "state": state})
+
+    def _state(self, device: _Device, *, again: bool = False) -> None:
+        snapshot = device.snapshot
+        if not self.connected or snapshot is None or snapshot.reading is None:
+            return
+        if snapshot.status not in (Status.ONLINE, Status.DEGRADED):
+            return  # an old value is not sent again as if it were news
+        device_id = device.config.sensor_id
+        body = wire.reading_body(snapshot, "device_id")
+        facts = {key: value for key, value in body.items() if key != "timestamp"}
+        if not again and facts == device.sent:
+            return
+        device.sent = facts
+        device.due_at = self._clock.monotonic() + self._hub.update_interval_s
+        self._send(
+            self._topics.device(device_id, "state"), self.full_state(body, device_id), self._hub.mqtt.retain
+        )
+        self._properties(device, facts)
+
+    def _properties(self, device: _Device, facts: Mapping[str, Json]) -> None:
+        device_id, retain = device.config.sensor_id, self._hub.mqtt.retain
+        texts = {
+            self._topics.state_property(device_id, name): bare(value)
+            for name, value in facts.items()
+            if name not in _NOT_PROPERTIES
+        }
+        for topic, text in texts.items():
+            if device.sent_properties.get(topic) != text:
+                self._send(topic, text, retain)
+        for topic in device.sent_properties.keys() - texts.keys():
+            self._send(topic, "", retain=True)  # the device no longer has this property
+        device.sent_properties = texts
+
+    def _availability(self, device: _Device) -> None:
+        snapshot = device.snapshot
+        fresh = snapshot is not None and snapshot.status in (Status.ONLINE, Status.DEGRADED)
+        word = "online" if fresh else "offline"
+        if device.availability == word:
+            return
+        if device.availability is not None:
+            device.sent = None  # back again: say the state even if the value is the old one
+        device.availability = word
+        self._send(self._topics.device(device.config.sensor_id, "availability"), word, retain=True)
+
+    def _error(self, device: _Device) -> None:
+        fault = device.snapshot.fault if device.snapshot is not None else None
+        if fault is None or device.snapshot is None:
+            device.error = None
+            return
+        kind, now = (fault.code, _severity(fault, device.snapshot.status)), self._clock.monotonic()
+        if kind == device.error and now - device.error_at < self._hub.update_interval_s:
+            return
+        device.error, device.error_at = kind, now
+        self.error(device.config.sensor_id, fault.code, fault.message, kind[1])
+
+    def error(self, device_id: str, code: str, message: str, severity: str) -> None:
+        """Publish one error of a device (known or not)."""
+        body = {"error_code": code, "message": message, "severity": severity}
+        self._send(self._topics.device(device_id, "error"), wire.dumps({"timestamp": self._now(), **body}))
+
+    def _events(self, device: _Device, before: Snapshot | None) -> None:
+        reading = device.snapshot.reading if device.snapshot is not None else None
+        if reading is None:
+            return
+        for name, words in SENSOR_TYPES[device.config.sensor_type].events.items():
+            now = reading.values.get(name)
+            was = (
+                before.reading.values.get(name) if before is not None and before.reading is not None else None
+            )
+            if not isinstance(now, bool) or now is was or (was is None and not now):
+                continue
+            event = words[0] if now else words[1]
+            log.info(event.replace("_", " "), device=device.config.sensor_id)
+            self._event(
+                device.config.sensor_id, event, reading.values, wire.timestamp_text(reading.timestamp)
+            )
+
+    def _event(self, device_id: str, event: str, data: Mapping[str, Json], timestamp: str) -> None:
+        body = {"timestamp": timestamp, "event": event, "data": dict(data)}
+        self._send(self._topics.device(device_id, "events"), wire.dumps(body))
+        source = f"{self._hub.instance_id}_{device_id}"
+        self._send(self._topics.global_events, wire.dumps({**body, "source": source}))
+
+    def _send(self, topic: str, payload: str, retain: bool = False) -> None:
+        if self.connected:
+            self._publish(Message(topic, payload, retain))
+
+    def _now(self) -> str:
+        return wire.timestamp_text(self._clock.now())
+
+
+def bare(value: Json) -> str:
+    """A property's value on its own topic: a JSON literal, or raw text for a string (`""` when empty)."""
+    return value if isinstance(value, str) and value else wire.dumps(value)
+
+
+def _severity(fault: Fault, status: Status) -> str:
+    if fault.code in (TransportDown.code, HandlerUnreachable.code):
+        return "critical"
+    return "warning" if status is Status.DEGRADED else "error"

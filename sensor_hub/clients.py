@@ -1,0 +1,166 @@
+"""How one service asks another: every failure comes back as the hub's error, never as None."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import requests
+
+from sensor_hub import wire
+from sensor_hub.errors import HandlerUnreachable, HubError, from_code
+from sensor_hub.readings import Json, Snapshot
+
+INSTANCE_HEADER = "X-Sensor-Hub-Instance"
+CONNECT_TIMEOUT_S = 2.0
+FEED_WAIT_S = 20.0
+_ERROR_KEYS = ("error", "message", "timestamp", "sensor_id", "device_id")
+LOST_GRACE_S = 3.0  # a service that restarts is back within this; nobody needs to hear of it
+_FOLLOW_PAUSE_S, _MAX_FOLLOW_PAUSE_S = 0.2, 5.0
+
+
+class ServiceClient:
+    """One service of this instance. Thread-safe; refuses answers of another instance on the same port.
+
+    `id_key` is the service's word for a device: `sensor_id` (handlers) or `device_id` (aggregator).
+    """
+
+    def __init__(self, url: str, instance_id: str, id_key: str) -> None:
+        """Open nothing yet."""
+        self.url = url.rstrip("/")
+        self._instance_id, self._id_key = instance_id, id_key
+        self._session = requests.Session()
+        self._session.trust_env = False  # a proxy for the outside world must not see loopback traffic
+        adapter = requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=64)
+        self._session.mount("http://", adapter)
+
+    def get(self, path: str, timeout_s: float = 5.0) -> dict[str, Json]:
+        """The JSON object at `path`. Raises the error in the answer, or HandlerUnreachable."""
+        return self._ask("GET", path, timeout_s)
+
+    def post(self, path: str, body: Mapping[str, Json] | None, timeout_s: float = 5.0) -> dict[str, Json]:
+        """As `get`."""
+        return self._ask("POST", path, timeout_s, json=body)
+
+    def health(self, timeout_s: float = 2.0) -> dict[str, Json]:
+        """The service's `/health`, whatever it says. Raises HandlerUnreachable."""
+        return self._body(self._send("GET", "/health", timeout_s))
+
+    def feed(self, since: str | None, wait_s: float) -> tuple[str, list[Snapshot]]:
+        """New cursor and what changed after `since`. Raises HandlerUnreachable."""
+        params = {"wait": str(wait_s), **({"since": since} if since else {})}
+        body = self._ask("GET", "/readings", wait_s + 5.0, params=params)
+        try:
+            return str(body["cursor"]), [
+                wire.entry_from_body(entry, self._id_key) for entry in _objects(body["readings"])
+            ]
+        except (KeyError, ValueError) as error:
+            raise HandlerUnreachable(f"{self.url} sent a feed that cannot be read: {error!r}") from error
+
+    def follow(
+        self,
+        on_changes: Callable[[list[Snapshot]], None],
+        on_lost: Callable[[HubError], None],
+        stop: threading.Event,
+    ) -> None:
+        """Hand over every change until `stop` is set; after a failure all is handed over anew.
+
+        `on_lost` is called when nothing came for LOST_GRACE_S, and again with every further failed try.
+        """
+        cursor: str | None = None
+        pause_s = _FOLLOW_PAUSE_S
+        answered_at = time.monotonic()
+        while not stop.is_set():
+            try:
+                newer, changes = self.feed(cursor, FEED_WAIT_S if cursor else 0.0)
+            except HubError as error:
+                cursor = None
+                if time.monotonic() - answered_at > LOST_GRACE_S:
+                    on_lost(error)
+                stop.wait(pause_s)
+                pause_s = min(_MAX_FOLLOW_PAUSE_S, pause_s * 2)
+                continue
+            cursor, pause_s, answered_at = newer, _FOLLOW_PAUSE_S, time.monotonic()
+            on_changes(changes)
+
+    def _ask(self, method: str, path: str, timeout_s: float, **kwargs: Any) -> dict[str, Json]:
+        response = self._send(method, path, timeout_s, **kwargs)
+        body = self._body(response)
+        if response.status_code >= 400:
+            extra = {key: value for key, value in body.items() if key not in _ERROR_KEYS}
+            raise from_code(str(body.get("error", "")), str(body.get("message", response.reason)), **extra)
+        return body
+
+    def _send(self, method: str, path: str, timeout_s: float, **kwargs: Any) -> requests.Response:
+        try:
+            response = self._session.request(
+                method,
+                self.url + path,
+                timeout=(CONNECT_TIMEOUT_S, timeout_s),
+                allow_redirects=False,
+                **kwargs,
+            )
+        except requests.Timeout as error:
+            raise HandlerUnreachable(f"{self.url} did not answer in {timeout_s:g} s") from error
+        except requests.RequestException as error:
+            raise HandlerUnreachable(f"{self.url} is not reachable: {_reason(error)}") from error
+        owner = response.headers.get(INSTANCE_HEADER)
+        if owner != self._instance_id:
+            raise HandlerUnreachable(f"{self.url} belongs to {owner or 'something that is no sensor hub'}")
+        return response
+
+    def _body(self, response: requests.Response) -> dict[str, Json]:
+        try:
+            body = wire.loads(response.content)
+        except wire.MalformedJson as error:
+            raise HandlerUnreachable(f"{self.url} did not answer with JSON") from error
+        if not isinstance(body, dict):
+            raise HandlerUnreachable(f"{self.url} did not answer with an object")
+        return body
+
+
+def _objects(value: Json) -> list[dict[str, Json]]:
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise ValueError("readings is not a list of objects")
+    return [item for item in value if isinstance(item, dict)]
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause, in a few words: urllib3 wraps the operating system's word several times."""
+    text = str(error)
+    for word in ("Connection refused", "Connection reset", "Remote end closed", "Name or service not known"):
+        if word in text:
+            return word.lower()
+    return type(error).__name__
+
+
+class HandlerClient(ServiceClient):
+    """A handler (serial-handler, http-poller)."""
+
+    def __init__(self, url: str, instance_id: str) -> None:
+        super().__init__(url, instance_id, "sensor_id")
+
+    def sensor(self, sensor_id: str) -> dict[str, Json]:
+        """The handler's reading of a sensor: fresh (serial) or the last poll (HTTP). Raises its errors."""
+        return self.get(f"/sensor/{sensor_id}", timeout_s=15.0)
+
+    def command(self, sensor_id: str, body: Mapping[str, Json], timeout_s: float) -> dict[str, Json]:
+        """The handler's answer to a command. Raises its errors."""
+        return self.post(f"/sensor/{sensor_id}/command", body, timeout_s + 2.0)
+
+
+class AggregatorClient(ServiceClient):
+    """The state-aggregator."""
+
+    def __init__(self, url: str, instance_id: str) -> None:
+        super().__init__(url, instance_id, "device_id")
+
+    def device(self, device_id: str) -> dict[str, Json]:
+        """The device's reading, from the cache if young enough. Raises its errors."""
+        return self.get(f"/device/{device_id}", timeout_s=20.0)
+
+    def command(self, device_id: str, body: Mapping[str, Json], timeout_s: float) -> dict[str, Json]:
+        """The answer to a command. Raises its errors."""
+        return self.post(f"/device/{device_id}/command", body, timeout_s + 4.0)

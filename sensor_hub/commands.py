@@ -1,0 +1,161 @@
+"""What a command must pass before it reaches a line, in the contract's order, by MQTT and REST alike.
+
+payload -> duplicate -> known -> enabled -> not stale -> writable at all -> properties, types, ranges -> line.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as WaitTimeout
+from dataclasses import dataclass
+from datetime import datetime
+
+from sensor_hub import wire
+from sensor_hub.clock import Clock
+from sensor_hub.errors import CommandTimeout, HubError, InvalidCommand, StaleCommand
+from sensor_hub.properties import number_of
+from sensor_hub.readings import Json
+
+MAX_PAYLOAD_BYTES = 64 * 1024
+MAX_ID_LENGTH = 128
+DEFAULT_TIMEOUT_S = 5.0
+MAX_TIMEOUT_S = 60.0
+STALE_AFTER_S = 30.0
+REMEMBERED_S = 300.0
+MAX_REMEMBERED = 10_000
+_ENVELOPE = ("id", "timestamp", "timeout")
+
+Answer = Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A well-formed command. `values` and `timeout` are not yet checked; `written` is its timestamp, if any."""
+
+    id: str | int | None
+    values: Json
+    timeout: Json = None
+    written: Json = None
+
+    @property
+    def timeout_s(self) -> float:
+        """Seconds to wait for the answer. Raises InvalidCommand unless it is a positive number of ms."""
+        if self.timeout is None:
+            return DEFAULT_TIMEOUT_S
+        number = number_of(self.timeout)
+        if number is None or number <= 0:
+            raise InvalidCommand("timeout must be a positive number of milliseconds")
+        return min(number / 1000, MAX_TIMEOUT_S)
+
+
+def patience_s(command: Command) -> float:
+    """How long to wait for whoever checks the command; a bad `timeout` is refused there, in its turn."""
+    try:
+        return command.timeout_s
+    except InvalidCommand:
+        return DEFAULT_TIMEOUT_S
+
+
+class Unanswerable(InvalidCommand):
+    """A payload so broken that there is no id to answer to; `kind` for counting in the log."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def parse(payload: bytes) -> Command:
+    """The command in an MQTT payload or a request body. Raises Unanswerable."""
+    if len(payload) > MAX_PAYLOAD_BYTES:
+        raise Unanswerable("too large", f"a command may have {MAX_PAYLOAD_BYTES} bytes, not {len(payload)}")
+    try:
+        body = wire.loads(payload)
+    except wire.MalformedJson as error:
+        raise Unanswerable("not JSON", str(error)) from error
+    if not isinstance(body, dict):
+        raise Unanswerable("not an object", 'a command is a JSON object such as {"values": {…}}')
+    values = body["values"] if "values" in body else {k: v for k, v in body.items() if k not in _ENVELOPE}
+    return Command(_command_id(body.get("id")), values, body.get("timeout"), body.get("timestamp"))
+
+
+def _command_id(raw: Json) -> str | int | None:
+    if raw is None:
+        return None
+    if isinstance(raw, bool) or not isinstance(raw, str | int) or not 0 < len(str(raw)) <= MAX_ID_LENGTH:
+        raise Unanswerable("unusable id", f"id must be a text or integer of 1..{MAX_ID_LENGTH} characters")
+    return raw
+
+
+def check_not_stale(command: Command, now: datetime) -> None:
+    """Raise StaleCommand when it was written more than 30 s before `now`, InvalidCommand when unparsable.
+
+    Zone-less text is local time (`now`'s zone); numbers are Unix seconds, above 1e11 milliseconds.
+    """
+    if command.written is None:
+        return
+    age_s = (now - _moment(command.written, now)).total_seconds()
+    if age_s > STALE_AFTER_S:
+        raise StaleCommand(f"written {age_s:.0f} s ago; a command is valid for {STALE_AFTER_S:.0f} s")
+
+
+def _moment(raw: Json, now: datetime) -> datetime:
+    try:
+        number = number_of(raw)
+        if number is not None:
+            return datetime.fromtimestamp(number / 1000 if number > 1e11 else number, now.tzinfo)
+        if isinstance(raw, str):
+            moment = datetime.fromisoformat(raw)
+            return moment if moment.tzinfo else moment.replace(tzinfo=now.tzinfo)
+    except (ValueError, OverflowError, OSError):
+        pass
+    raise InvalidCommand("timestamp must be ISO 8601 or Unix seconds")
+
+
+class Memory:
+    """Answers of the last 5 minutes by target and id, so that a repeated command is answered, not repeated."""
+
+    def __init__(self, clock: Clock) -> None:
+        """Thread-safe; at most MAX_REMEMBERED answers, the oldest go first."""
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._seen: OrderedDict[tuple[str, str], tuple[float, Future[Answer]]] = OrderedDict()
+
+    def answer(self, target: str, command: Command, execute: Callable[[], Answer]) -> Answer:
+        """`execute()`'s answer or error; for a duplicate the first one's, waited for if it is still under way."""
+        if command.id is None:
+            return execute()
+        key = (target, wire.dumps(command.id))
+        with self._lock:
+            self._forget()
+            known = self._seen.get(key)
+            if known is None:
+                mine: Future[Answer] = Future()
+                self._seen[key] = (self._clock.monotonic(), mine)
+        if known is not None:
+            return self._wait(known[1])
+        try:
+            mine.set_result(execute())
+        except HubError as error:
+            mine.set_exception(error)
+        except BaseException:
+            mine.set_exception(HubError("internal error, see the log"))
+            raise
+        return mine.result()
+
+    @staticmethod
+    def _wait(first: Future[Answer]) -> Answer:
+        try:
+            return first.result(MAX_TIMEOUT_S + 5)
+        except WaitTimeout:
+            raise CommandTimeout("the first command with this id is still under way") from None
+
+    def _forget(self) -> None:
+        oldest = self._clock.monotonic() - REMEMBERED_S
+        while self._seen:
+            key, (seen_at, _) = next(iter(self._seen.items()))
+            if seen_at > oldest and len(self._seen) < MAX_REMEMBERED:
+                return
+            del self._seen[key]

@@ -1,0 +1,161 @@
+"""The configuration as the rest of the hub sees it: frozen, typed, complete, valid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import tzinfo
+from enum import StrEnum
+from pathlib import Path
+
+from sensor_hub.errors import Problem
+from sensor_hub.readings import Json
+
+
+class Handler(StrEnum):
+    """Which service owns a device, by the contract's word in `GET /devices`."""
+
+    SERIAL = "serial"
+    HTTP = "http_poller"
+
+
+@dataclass(frozen=True, slots=True)
+class MqttConfig:
+    """The broker and how to talk to it. `password` never appears in a repr."""
+
+    host: str
+    port: int
+    base_topic: str
+    client_prefix: str
+    username: str | None
+    password: str | None = field(repr=False)
+    qos: int = 1
+    retain: bool = True
+    keepalive_s: int = 60
+    tls: bool = False
+    ca_cert: Path | None = None
+    client_cert: Path | None = None
+    client_key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceConfig:
+    """One supervised Flask service: its program name, its port and where others reach it."""
+
+    name: str
+    port: int
+    url: str
+    port_is_set: bool  # by hand (.env, file, environment, command line): used or refused, never moved
+
+
+@dataclass(frozen=True, slots=True)
+class TransportConfig:
+    """One line: a serial port, a Modbus TCP host, or one HTTP endpoint.
+
+    `options` are for the driver, which validates them; `path` is where they stand (`config.transports[0]`).
+    """
+
+    transport_id: str
+    driver: str
+    url: str
+    handler: Handler
+    path: str
+    options: Mapping[str, Json] = field(default_factory=dict)
+    read_interval_s: float = 5.0
+    timeout_s: float = 0.5
+    write: bool = False  # may commands be sent on this line at all
+    reconnect_backoff_s: float = 1.0
+    reconnect_timeout_s: float = 0.0  # 0: try for ever
+    bridge: Sequence[str] = ("mqtt",)
+    device_name: str = ""
+    manufacturer: str = ""
+    model: str = ""
+    serial_number: str = ""
+    emulated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SensorConfig:
+    """One device on a line. `options` are for the line's driver, which validates them.
+
+    `lenient`: from the platform's `devices` list, where unknown keys are ignored instead of refused.
+    """
+
+    sensor_id: str
+    sensor_type: str
+    friendly_name: str
+    transport_id: str
+    handler: Handler
+    path: str
+    interval_s: float
+    stale_after_s: float
+    options: Mapping[str, Json] = field(default_factory=dict)
+    model: str = ""
+    enabled: bool = True
+    emulated: bool = False
+    lenient: bool = False
+    bridge: Sequence[str] = ("mqtt",)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupConfig:
+    """Devices that are commanded together."""
+
+    group_id: str
+    devices: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class EmulatorConfig:
+    """What the device emulator must provide for this instance.
+
+    `scenario` is JSON for the emulator program (see docs/emulator.md); it says where each device lives.
+    """
+
+    port: int
+    scenario: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class HubConfig:
+    """One instance, fully resolved."""
+
+    instance_id: str
+    connector_type: str
+    enabled: bool
+    root: Path  # $IOT2MQTT_PATH
+    update_interval_s: float
+    cache_ttl_s: float
+    poll_interval_s: float
+    log_level: str
+    log_format: str
+    timezone: tzinfo
+    service_host: str
+    mqtt: MqttConfig
+    services: Mapping[str, ServiceConfig]  # keys serial-handler, http-poller, state-aggregator
+    transports: Sequence[TransportConfig]
+    sensors: Sequence[SensorConfig]
+    groups: Sequence[GroupConfig]
+    emulator: EmulatorConfig | None = None
+
+    def sensor(self, sensor_id: str) -> SensorConfig | None:
+        """The sensor of that id, or None."""
+        return next((s for s in self.sensors if s.sensor_id == sensor_id), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One resolved setting and where its value came from (default, .env, file, environment, command line)."""
+
+    name: str
+    value: str  # secrets as ***
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Outcome of reading a configuration: every problem found, and the config when there is none."""
+
+    config: HubConfig | None
+    problems: Sequence[Problem]
+    settings: Sequence[Setting]

@@ -1,0 +1,261 @@
+"""One HTTP exchange, bounded in time (headers and body), in size, and to the host it was meant for."""
+
+from __future__ import annotations
+
+import json
+import math
+import socket
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urljoin
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from sensor_hub.drivers.http_settings import Endpoint, http_url_problem, origin_of
+from sensor_hub.drivers.reasons import causes, reason_of
+from sensor_hub.errors import HubError, ReadFailed, ReadTimeout, TransportDown
+from sensor_hub.readings import Json
+
+BODY_MAX_BYTES = 1 << 20
+REDIRECTS_MAX = 5
+DEPTH_MAX = 32
+
+_CHUNK_BYTES = 16_384
+_RECUT_S = 0.1
+_REDIRECTS = (301, 302, 303, 307, 308)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Status and whole decoded body."""
+
+    status: int
+    body: bytes = field(repr=False)
+
+
+class _Adapter(HTTPAdapter):
+    """Knows its open sockets, so that a watchdog can end an exchange that drips."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self._lock = lock = threading.Lock()
+        self._sockets = sockets = weakref.WeakSet[socket.socket]()
+
+        def remember(sock: socket.socket) -> None:
+            with lock:
+                sockets.add(sock)
+
+        class Http(HTTPConnection):
+            def connect(self) -> None:
+                super().connect()
+                remember(self.sock)
+
+        class Https(HTTPSConnection):
+            def connect(self) -> None:
+                super().connect()
+                remember(self.sock)
+
+        class HttpPool(HTTPConnectionPool):
+            ConnectionCls = Http
+
+        class HttpsPool(HTTPSConnectionPool):
+            ConnectionCls = Https
+
+        self.poolmanager.pool_classes_by_scheme = {"http": HttpPool, "https": HttpsPool}
+
+    def abort(self) -> None:
+        """End whatever waits on one of the sockets; from any thread."""
+        with self._lock:
+            sockets = list(self._sockets)
+        for sock in sockets:
+            with suppress(OSError):  # closed already
+                # Not SSLSocket.shutdown: it would let the reader go on in plain text.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+class _Requests(requests.Session):
+    """A session that neither follows redirects nor looks at the environment (proxies, netrc)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trust_env = False
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Nowhere: even unfollowed, requests would read a redirect's whole body first."""
+
+
+class HttpSession:
+    """Keep-alive connections to one endpoint. `close` may be called from any thread."""
+
+    def __init__(self, *, verify_tls: bool) -> None:
+        """Open nothing yet."""
+        self._adapter = _Adapter()
+        self._requests = _Requests()
+        self._requests.mount("http://", self._adapter)
+        self._requests.mount("https://", self._adapter)
+        self._requests.verify = verify_tls
+        self._closed = False
+        self._used = False
+        if not verify_tls:  # asked for in the configuration; no need to be told with every request
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+
+    def close(self) -> None:
+        """Close all connections and end an exchange under way."""
+        self._closed = True
+        self._adapter.abort()
+        self._requests.close()
+
+    def get(self, url: str, headers: Mapping[str, str], timeout_s: float) -> Answer:
+        """GET within `timeout_s` in all, following up to five redirects on the same host.
+
+        Raises ReadTimeout, ReadFailed.
+        """
+        with self._watched(timeout_s) as deadline:
+            for _ in range(REDIRECTS_MAX + 1):
+                answer = self._retried("GET", url, headers, deadline)
+                if isinstance(answer, Answer):
+                    return answer
+                url = _target(url, answer)
+            raise ReadFailed(f"more than {REDIRECTS_MAX} redirects")
+
+    def send(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, timeout_s: float
+    ) -> int:
+        """Send a command once, never again and never elsewhere; its HTTP status. Raises as `get`."""
+        with (
+            self._watched(timeout_s) as deadline,
+            self._ask(method, url, headers, body, deadline) as response,
+        ):
+            return response.status_code
+
+    def _retried(self, method: str, url: str, headers: Mapping[str, str], deadline: float) -> Answer | str:
+        """The answer, or where it redirects to.
+
+        A kept connection may close at the very moment it is used; that is no failure of the device.
+        """
+        try:
+            return self._answer(method, url, headers, deadline)
+        except requests.ConnectionError as error:
+            gone = any(isinstance(cause, ConnectionResetError | BrokenPipeError) for cause in causes(error))
+            if not (gone and self._used) or time.monotonic() >= deadline or self._closed:
+                raise
+            return self._answer(method, url, headers, deadline)
+
+    def _answer(self, method: str, url: str, headers: Mapping[str, str], deadline: float) -> Answer | str:
+        with self._ask(method, url, headers, None, deadline) as response:
+            location = response.headers.get("Location")
+            if response.status_code in _REDIRECTS and location is not None:
+                return location
+            body = _limited_body(response) if response.ok else b""
+            self._used = True
+            return Answer(response.status_code, body)
+
+    def _ask(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, deadline: float
+    ) -> requests.Response:
+        left_s = max(deadline - time.monotonic(), 0.001)
+        return self._requests.request(
+            method, url, headers=headers, data=body, timeout=left_s, stream=True, allow_redirects=False
+        )
+
+    @contextmanager
+    def _watched(self, timeout_s: float) -> Iterator[float]:
+        """Give the deadline (monotonic), enforce it, and turn every library error into one of ours."""
+        if self._closed:
+            raise TransportDown("not connected")
+        done, expired = threading.Event(), threading.Event()
+        deadline = time.monotonic() + timeout_s
+        watchdog = threading.Thread(target=self._watch, args=(timeout_s, done, expired), daemon=True)
+        watchdog.start()
+        try:
+            yield deadline
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            if self._closed:
+                raise TransportDown("closed while waiting for the answer") from None
+            if expired.is_set() or any(isinstance(cause, TimeoutError) for cause in causes(error)):
+                raise _no_answer(timeout_s) from None
+            raise ReadFailed(f"request failed: {reason_of(error)}") from None
+        except ReadFailed:
+            if expired.is_set():
+                raise _no_answer(timeout_s) from None
+            raise
+        finally:
+            done.set()
+        if expired.is_set():  # a body that ends with the connection looks whole when we cut it off
+            raise _no_answer(timeout_s)
+
+    def _watch(self, timeout_s: float, done: threading.Event, expired: threading.Event) -> None:
+        """Cut the connections at the deadline; again, should one have been opening just then."""
+        while not done.wait(_RECUT_S if expired.is_set() else timeout_s):
+            expired.set()
+            self._adapter.abort()
+
+
+def _no_answer(timeout_s: float) -> HubError:
+    return ReadTimeout(f"no whole answer within {timeout_s:g} s")
+
+
+def _limited_body(response: requests.Response) -> bytes:
+    body = bytearray()
+    for chunk in response.iter_content(_CHUNK_BYTES):
+        body += chunk
+        if len(body) > BODY_MAX_BYTES:
+            raise ReadFailed(f"the answer is larger than {BODY_MAX_BYTES} bytes")
+    return bytes(body)
+
+
+def _target(url: str, location: str) -> str:
+    """Where a redirect leads, if it stays where headers and credentials may go."""
+    target = urljoin(url, location)
+    if http_url_problem(target):
+        raise ReadFailed("redirect to something that is no http url refused")
+    old, new = origin_of(url), origin_of(target)
+    upgraded = (old[0], new[0]) == ("http", "https") and old[1] == new[1]
+    if old != new and not upgraded:
+        raise ReadFailed("redirect to another host refused")
+    return Endpoint.of(target).url
+
+
+def parse_json(body: bytes) -> Json:
+    """The document in an answer's body. Raises ReadFailed."""
+    try:
+        document: Json = json.loads(body, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ReadFailed("the answer is nested too deeply") from None
+    except ValueError:
+        raise ReadFailed("the answer is not JSON") from None
+    return document
+
+
+def _refuse_constant(word: str) -> Json:
+    raise ValueError(word)
+
+
+def check_value(name: str, value: Json, depth: int = 0) -> None:
+    """Raise ReadFailed for what cannot be sent on: infinite, too deep, or text that is no Unicode."""
+    if depth > DEPTH_MAX:
+        raise ReadFailed(f"{name} is nested too deeply")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            check_value(name, key, depth)
+            check_value(name, item, depth + 1)
+    elif isinstance(value, list):
+        for item in value:
+            check_value(name, item, depth + 1)
+    elif isinstance(value, str):
+        if any("\ud800" <= char <= "\udfff" for char in value):
+            raise ReadFailed(f"{name} is no valid text")
+    elif isinstance(value, int | float) and not (
+        math.isfinite(value) if isinstance(value, float) else abs(value) <= sys.float_info.max
+    ):
+        raise ReadFailed(f"{name} is no finite number")

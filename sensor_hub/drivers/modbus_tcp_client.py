@@ -1,0 +1,132 @@
+"""pymodbus' synchronous TCP client, made strict: one request, and only its own answer or an error of ours."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from pymodbus.client import ModbusTcpClient
+
+from sensor_hub.drivers.modbus_frames import MBAP_BYTES, Expected, mbap_length
+from sensor_hub.drivers.reasons import reason_of
+from sensor_hub.errors import HubError, ReadFailed, ReadTimeout, TransportDown
+
+# A peer that vanished without a word: the kernel gives up after this, not after a quarter of an hour.
+_UNACKNOWLEDGED_MAX_MS = 10_000
+
+
+class TcpClient(ModbusTcpClient):
+    """A Modbus TCP connection. The transaction id says which request an answer belongs to."""
+
+    def __init__(self, host: str, port: int, *, timeout_s: float) -> None:
+        """Take where to connect to; opens nothing."""
+        super().__init__(host, port=port, timeout=timeout_s, retries=0)
+        self._timeout_s = timeout_s
+        self._buffer = bytearray()
+        self._header = b""
+        self._expected = Expected(b"\0\0", 0)
+        self._sent_at = 0.0
+
+    def connect(self) -> bool:
+        """Connect. Raises TransportDown with the reason."""
+        if self.socket is not None:
+            return True
+        address = (self.comm_params.host, self.comm_params.port)
+        try:
+            self.socket = socket.create_connection(address, timeout=self._timeout_s)
+        except (OSError, UnicodeError) as error:
+            raise TransportDown(f"cannot connect to {self._peer}: {reason_of(error)}") from None
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MAX_MS)
+        self._buffer.clear()
+        return True
+
+    def close(self) -> None:
+        """Close the connection; never raises."""
+        connection, self.socket = self.socket, None
+        if connection is not None:
+            with suppress(OSError):  # it is gone, which is what was wanted
+                connection.close()
+
+    def send(self, request: bytes, addr: tuple[object, ...] | None = None) -> int:
+        """Send one frame."""
+        self._header = bytes(request[:MBAP_BYTES])
+        self._expected = Expected.to(bytes(request[MBAP_BYTES - 1 :]))
+        with self._line_errors():
+            assert self.socket is not None
+            self.socket.settimeout(self._timeout_s)
+            self.socket.sendall(request)
+        self._sent_at = time.monotonic()
+        return len(request)
+
+    def recv(self, size: int | None) -> bytes:
+        """The one frame that answers the request. Raises ReadTimeout, ReadFailed, TransportDown."""
+        deadline = self._sent_at + self._timeout_s
+        others: set[int] = set()
+        while True:
+            frame = self._next_frame()
+            if frame is None:
+                self._receive(deadline, others)
+            elif frame[:2] == self._header[:2]:
+                if self._expected.fits(frame[MBAP_BYTES - 1 :]):
+                    return frame
+                if frame[MBAP_BYTES - 1] == self._expected.unit_id:
+                    raise ReadFailed(f"the answer of unit {self._expected.unit_id} does not fit the request")
+                others.add(frame[MBAP_BYTES - 1])
+
+    def _next_frame(self) -> bytes | None:
+        """Take one whole frame out of the buffer; None: more bytes are needed."""
+        if len(self._buffer) < MBAP_BYTES:
+            return None
+        length = mbap_length(bytes(self._buffer[:MBAP_BYTES]))
+        if length is None:
+            raise self._broken("no Modbus TCP frame")
+        if len(self._buffer) < length:
+            return None
+        frame = bytes(self._buffer[:length])
+        del self._buffer[:length]
+        return frame
+
+    def _receive(self, deadline: float, others: set[int]) -> None:
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise self._too_late(others)
+        with self._line_errors():
+            assert self.socket is not None
+            self.socket.settimeout(left_s)
+            try:
+                data = self.socket.recv(4096)
+            except TimeoutError as error:
+                if error.errno is not None:  # the kernel's, for a peer that is gone; ours has no number
+                    raise
+                return
+        if not data:
+            self.close()
+            raise TransportDown(f"{self._peer} closed the connection")
+        self._buffer += data
+
+    def _too_late(self, others: set[int]) -> HubError:
+        if self._buffer:
+            return self._broken("incomplete frame")
+        note = f" ({', '.join(f'unit {other}' for other in sorted(others))} answered)" if others else ""
+        return ReadTimeout(f"no answer from unit {self._expected.unit_id} within {self._timeout_s:g} s{note}")
+
+    def _broken(self, what: str) -> HubError:
+        """Where the next frame begins is lost; only a new connection (made by the next request) helps."""
+        self.close()
+        return ReadFailed(f"broken answer from unit {self._expected.unit_id}: {what}")
+
+    @property
+    def _peer(self) -> str:
+        host = self.comm_params.host
+        return f"[{host}]:{self.comm_params.port}" if ":" in host else f"{host}:{self.comm_params.port}"
+
+    @contextmanager
+    def _line_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.close()
+            raise TransportDown(f"{self._peer} is gone: {reason_of(error)}") from None

@@ -1,0 +1,343 @@
+"""`sensor-hub run`: the main process. Validates, reserves the ports, runs supervisord, takes its signals and end."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import psutil
+
+from sensor_hub import config, logs, runtime, supervision
+from sensor_hub.config.model import HubConfig, Report
+from sensor_hub.drivers import check_options
+from sensor_hub.errors import ConfigError, Problem
+from sensor_hub.ports import PortTaken, Reservation
+
+log = logs.get(__name__)
+
+HOME = Path(__file__).resolve().parents[1]  # where supervisord.conf lives: the checkout, /app in the image
+STOP_WITHIN_S = 7.5  # after SIGTERM; what is left then is killed (the contract allows 8 s)
+PORT_VARIABLES = {
+    "serial-handler": "SERIAL_HANDLER_PORT",
+    "http-poller": "HTTP_POLLER_PORT",
+    "state-aggregator": "STATE_AGGREGATOR_PORT",
+}
+BROKER_PORT, BROKER_PORTS = 1883, 20
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A validated instance with its ports reserved, ready to start."""
+
+    hub: HubConfig
+    settings: Mapping[str, str]  # what was decided here, for the programs' environment
+    embedded_broker: bool
+
+
+def run(environ: Mapping[str, str], overrides: Mapping[str, str], *, demo: bool = False) -> int:
+    """Run the instance until a signal or its end; the exit code. Raises ConfigError (exit code 78)."""
+    report = config.read(environ, overrides=overrides, check_options=check_options)
+    if report.config is None:
+        raise ConfigError(report.problems)
+    logs.set_up("launcher", report.config)
+    with claimed(report.config.instance_id), contextlib.closing(_Held()) as held:
+        if not report.config.enabled:
+            return idle(report.config)
+        plan = prepare(environ, overrides, report, held.reservation, demo=demo)
+        if demo:
+            print("\n".join(where_to_look(plan)), flush=True)
+        return supervise(plan, environ)
+
+
+class _Held:
+    def __init__(self) -> None:
+        self.reservation = Reservation()
+
+    def close(self) -> None:
+        self.reservation.release()
+
+
+@contextlib.contextmanager
+def claimed(instance_id: str) -> Iterator[Path]:
+    """Own the instance's run directory. Raises ConfigError when it runs already or the directory is not ours."""
+    directory = runtime.run_dir(instance_id)
+    with contextlib.suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
+    facts = directory.lstat()
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid():
+        raise ConfigError([Problem(str(directory), "must be a directory of this user; remove it")])
+    directory.chmod(0o700)
+    with (directory / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            running = runtime.read_instance(instance_id)
+            who = f"pid {running.launcher_pid}" if running else "another process"
+            raise ConfigError(
+                [Problem("INSTANCE_NAME", f"{instance_id} is already running ({who})")]
+            ) from None
+        for leftover in ("instance.json", "bridge.json", "fatal.json", "supervisor.sock"):
+            (directory / leftover).unlink(missing_ok=True)
+        try:
+            yield directory
+        finally:
+            (directory / "instance.json").unlink(missing_ok=True)
+
+
+def idle(hub: HubConfig) -> int:
+    """A switched-off instance: say so once, wait for the signal, be healthy."""
+    log.info("instance is disabled (enabled: false); idle until stopped", instance=hub.instance_id)
+    runtime.write_instance(runtime.Instance(hub.instance_id, os.getpid(), {}, "", enabled=False))
+    stop = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stop)
+    signal.sigwait(stop)
+    return 0
+
+
+def prepare(
+    environ: Mapping[str, str],
+    overrides: Mapping[str, str],
+    report: Report,
+    reservation: Reservation,
+    *,
+    demo: bool,
+) -> Plan:
+    """Reserve the ports and resolve the configuration again with them. Raises ConfigError."""
+    if report.config is None:
+        raise ConfigError(report.problems)
+    settings = dict(overrides)
+    broker = demo and origin(report, "MQTT_HOST") == "default"
+    try:
+        settings |= _reserve(report, reservation)
+        if broker:
+            settings |= {"MQTT_HOST": "127.0.0.1", "MQTT_PORT": str(_broker_port(report, reservation))}
+    except PortTaken as error:
+        raise ConfigError([Problem("ports", str(error))]) from error
+    hub = config.load(environ, overrides=settings, check_options=check_options)
+    ports = ", ".join(f"{name} {service.port}" for name, service in hub.services.items())
+    log.info("ports reserved", instance=hub.instance_id, ports=ports)
+    return Plan(hub, settings, broker)
+
+
+def origin(report: Report, name: str) -> str:
+    """Where a setting's value came from."""
+    return next(setting.origin for setting in report.settings if setting.name == name)
+
+
+def _reserve(report: Report, reservation: Reservation) -> dict[str, str]:
+    hub = report.config
+    if hub is None:
+        raise ConfigError(report.problems)
+    wanted = {PORT_VARIABLES[name]: service for name, service in hub.services.items()}
+    given = {variable: service.port for variable, service in wanted.items() if service.port_is_set}
+    if hub.emulator is not None and origin(report, "EMULATOR_PORT") != "default":
+        given["EMULATOR_PORT"] = hub.emulator.port
+    for port in given.values():
+        reservation.take_given(hub.service_host, port)
+    open_ports = [*(v for v in wanted if v not in given)]
+    if hub.emulator is not None and "EMULATOR_PORT" not in given:
+        open_ports.append("EMULATOR_PORT")
+    if not open_ports:
+        return {variable: str(port) for variable, port in given.items()}
+    block = reservation.take_block(hub.service_host, 4 if "EMULATOR_PORT" in open_ports else 3)
+    places = [*PORT_VARIABLES.values(), "EMULATOR_PORT"]
+    chosen = {variable: block[places.index(variable)] for variable in open_ports}
+    return {variable: str(port) for variable, port in (given | chosen).items()}
+
+
+def _broker_port(report: Report, reservation: Reservation) -> int:
+    if report.config is None:
+        raise ConfigError(report.problems)
+    if origin(report, "MQTT_PORT") != "default":
+        port = report.config.mqtt.port
+        reservation.take_given("127.0.0.1", port)
+        return port
+    for port in range(BROKER_PORT, BROKER_PORT + BROKER_PORTS):
+        if reservation.take("127.0.0.1", [port]):
+            return port
+    raise PortTaken(
+        f"no free port for the embedded broker between {BROKER_PORT} and {BROKER_PORT + BROKER_PORTS - 1}"
+    )
+
+
+def where_to_look(plan: Plan) -> list[str]:
+    """The first lines of a demo: what runs where, and how to watch it."""
+    hub, prefix = plan.hub, f"{plan.hub.mqtt.base_topic}/v1/instances/{plan.hub.instance_id}"
+    broker = "embedded broker" if plan.embedded_broker else "broker"
+    host = f"-h {hub.mqtt.host} -p {hub.mqtt.port}"
+    first = hub.sensors[0].sensor_id if hub.sensors else "DEVICE"
+    urls = [f"  {name:<17} {service.url}/health" for name, service in hub.services.items()]
+    return [
+        f"Sensor Hub, instance {hub.instance_id}: {len(hub.sensors)} devices, {broker} {hub.mqtt.host}:{hub.mqtt.port}",
+        *urls,
+        f"  MQTT              mosquitto_sub {host} -v -t '{prefix}/#'",
+        f"  a device          curl -s {hub.services['state-aggregator'].url}/device/{first}",
+        f"  state             {prefix}/devices/{first}/state",
+        f"  all at a glance   .venv/bin/sensor-hub --instance {hub.instance_id} watch",
+        "Ctrl-C stops everything. From here on one line per event:",
+    ]
+
+
+def supervise(plan: Plan, environ: Mapping[str, str]) -> int:
+    """Run supervisord with the plan until it ends; the hub's exit code."""
+    hub = plan.hub
+    _write_facts(plan)
+    _adopt_orphans()
+    command = [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(HOME / "supervisord.conf")]
+    if os.geteuid() == 0:
+        command += ["-u", "root"]  # said so on purpose: no warning
+    stop = _StopOnSignal(hub.instance_id)
+    child = subprocess.Popen(
+        command,
+        cwd=HOME,
+        env=program_environment(plan, environ),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # a Ctrl-C at the terminal reaches the launcher alone, which stops in order
+    )
+    stop.watch_over(child.pid)
+    relay = threading.Thread(target=_relay, args=(child.stdout,), name="relay", daemon=True)
+    relay.start()
+    _reap_until_gone(child)
+    _kill_descendants()
+    relay.join(1.0)
+    fatal = runtime.read_fatal(hub.instance_id)
+    if fatal is not None:
+        log.critical("ended because a program gave up", program=fatal)
+        return 1
+    if not stop.asked:
+        log.critical("supervisord ended unexpectedly", code=child.returncode)
+        return 1
+    log.info("stopped", instance=hub.instance_id)
+    return 0
+
+
+def program_environment(plan: Plan, environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of every program: what was given, what was decided here, our Python first on PATH."""
+    hub = plan.hub
+    host = hub.service_host
+    return {
+        **environ,
+        **plan.settings,
+        "INSTANCE_NAME": hub.instance_id,
+        "IOT2MQTT_PATH": str(hub.root),
+        "MQTT_PORT": str(hub.mqtt.port),
+        "MQTT_CLIENT_PREFIX": hub.mqtt.client_prefix,
+        "SENSOR_HUB_BIND": f"[{host}]" if ":" in host else host,
+        "SENSOR_HUB_BROKER": str(plan.embedded_broker).lower(),
+        "SENSOR_HUB_EMULATOR": str(hub.emulator is not None).lower(),
+        "LOG_LEVEL": hub.log_level,
+        "LOG_FORMAT": hub.log_format,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environ.get('PATH', os.defpath)}",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _write_facts(plan: Plan) -> None:
+    hub = plan.hub
+    if hub.emulator is not None:
+        scenario = runtime.run_dir(hub.instance_id) / "emulator.json"
+        scenario.write_text(json.dumps(hub.emulator.scenario))
+    urls = {name: service.url for name, service in hub.services.items()}
+    runtime.write_instance(
+        runtime.Instance(hub.instance_id, os.getpid(), urls, f"{hub.mqtt.host}:{hub.mqtt.port}")
+    )
+
+
+def _adopt_orphans() -> None:
+    """Become the parent of programs whose supervisord was killed, so that they can be ended and reaped."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+class _StopOnSignal:
+    """On the first SIGTERM, SIGINT or SIGHUP: bridge first, then all, and what is left after STOP_WITHIN_S is ended."""
+
+    def __init__(self, instance_id: str) -> None:
+        self.asked = False
+        self._instance_id = instance_id
+        self._pid: int | None = None
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._stop)
+
+    def watch_over(self, supervisord_pid: int) -> None:
+        """From now on there is somebody to tell (a signal may have come before)."""
+        self._pid = supervisord_pid
+        if self.asked:
+            self._pass_on()
+
+    def _stop(self, *_: object) -> None:
+        if not self.asked:
+            self.asked = True
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        if self._pid is None:
+            return
+        deadline = threading.Timer(STOP_WITHIN_S, _kill_descendants)
+        deadline.daemon = True
+        deadline.start()
+        threading.Thread(target=self._stop_in_order, args=(self._pid,), name="stop", daemon=True).start()
+
+    def _stop_in_order(self, supervisord_pid: int) -> None:
+        try:
+            supervision.stop_programs(self._instance_id, first="mqtt-bridge")
+        except OSError as error:
+            log.warning("supervisord does not take orders", reason=str(error))
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(supervisord_pid, signal.SIGTERM)
+
+
+def _relay(lines: IO[bytes]) -> None:
+    """Our stdout may be anything (a closed pipe, a socket); supervisord always writes into our pipe."""
+    for line in lines:
+        own = supervision.own_line(line.decode(errors="replace").rstrip())
+        try:
+            if own is None:
+                sys.stdout.buffer.write(line)
+                sys.stdout.buffer.flush()
+            elif own[0]:
+                getattr(log, own[0])(own[1], service="supervisord")
+        except OSError:  # nobody reads any more: stop as if told to
+            os.kill(os.getpid(), signal.SIGTERM)
+            break
+    for _ in lines:  # keep the pipe empty, so that nobody blocks on it
+        pass
+
+
+def _reap_until_gone(child: subprocess.Popen[bytes]) -> None:
+    """Wait for supervisord; as the parent of all orphans (PID 1 in a container) reap whatever ends before."""
+    while True:
+        pid, status = os.waitpid(-1, 0)
+        if pid == child.pid:
+            child.returncode = os.waitstatus_to_exitcode(status)
+            return
+
+
+def _kill_descendants() -> None:
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def problems_text(problems: Sequence[Problem]) -> str:
+    """All problems for stderr, one a line, and what to do."""
+    count = len(problems)
+    lines = [f"  {problem}" for problem in problems]
+    return "\n".join(
+        [f"sensor-hub: {count} problem{'s' if count != 1 else ''} in the configuration:", *lines]
+    )

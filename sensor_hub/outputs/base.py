@@ -1,0 +1,67 @@
+"""What an output is to the bridge: a place to publish to that comes and goes, and a source of requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One outgoing message: full topic, text payload (empty and retained: clears the topic)."""
+
+    topic: str
+    payload: str
+    retain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """Connected, and every subscription acknowledged: now it makes sense to say so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The connection is gone; the output reconnects alone."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A message somebody sent us, `topic` below the instance's prefix."""
+
+    topic: str
+    payload: bytes
+    retained: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Retained:
+    """A message that the receiver still keeps from an earlier life of this instance; `topic` below the prefix."""
+
+    topic: str
+
+
+Event = Connected | Disconnected | Request | Retained
+
+
+class Output(Protocol):
+    """Thread-safe. Events come on a foreign thread: whoever takes them must only enqueue."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether a message published now has a way to go."""
+
+    def start(self, take: Callable[[Event], None]) -> None:
+        """Begin to connect in the background, for ever."""
+
+    def publish(self, message: Message) -> None:
+        """Send, or drop it with a warning when not connected. Never waits."""
+
+    def forget_retained(self) -> None:
+        """Stop reporting Retained events (whatever was there has been seen)."""
+
+    def stop(self) -> None:
+        """Say goodbye (`offline`) and disconnect, within about 2 s."""

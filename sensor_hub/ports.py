@@ -1,0 +1,113 @@
+"""Which ports an instance gets, and that no other hub on this machine takes them.
+
+A port is reserved by holding an abstract Unix socket of its name: such a name is shared by exactly those who
+share a network namespace (and so the port space), and is free again the moment its holder ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Sequence
+
+import psutil
+import requests
+
+from sensor_hub.clients import INSTANCE_HEADER
+
+FIRST_PORT, BLOCK_STEP, LAST_PORT = 5001, 10, 65_000
+
+
+class PortTaken(Exception):
+    """A port that was asked for by number belongs to somebody else; the message says to whom."""
+
+
+class Reservation:
+    """Holds ports until the process ends or `release` is called."""
+
+    def __init__(self) -> None:
+        self._held: dict[int, socket.socket] = {}
+
+    def take(self, host: str, ports: Sequence[int]) -> bool:
+        """Reserve all of `ports` on `host`, or none."""
+        taken: list[int] = []
+        for port in ports:
+            if not self._take(host, port):
+                for mine in taken:
+                    self._held.pop(mine).close()
+                return False
+            taken.append(port)
+        return True
+
+    def take_block(self, host: str, size: int) -> list[int]:
+        """The first free block of `size` ports: 5001…, 5011…, 5021…. Raises PortTaken when all are in use."""
+        for first in range(FIRST_PORT, LAST_PORT, BLOCK_STEP):
+            block = list(range(first, first + size))
+            if self.take(host, block):
+                return block
+        raise PortTaken(f"no free block of {size} ports between {FIRST_PORT} and {LAST_PORT}")
+
+    def take_given(self, host: str, port: int) -> None:
+        """Reserve exactly this port. Raises PortTaken with the name of who has it."""
+        if port not in self._held and not self.take(host, [port]):
+            raise PortTaken(f"port {port} is in use by {holder(port)}")
+
+    def release(self) -> None:
+        """Let all go."""
+        for held in self._held.values():
+            held.close()
+        self._held.clear()
+
+    def _take(self, host: str, port: int) -> bool:
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            claim.bind(f"\0sensor-hub-port-{port}")
+        except OSError as error:
+            claim.close()
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise
+        if not _is_free(host, port):
+            claim.close()
+            return False
+        self._held[port] = claim
+        return True
+
+
+def _is_free(host: str, port: int) -> bool:
+    """Whether a server could listen there now."""
+    for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(address)
+                probe.listen(1)
+            except OSError:
+                return False
+    return True
+
+
+def holder(port: int) -> str:
+    """Who listens on a port, as far as this process may see it."""
+    hub = _hub_on(port)
+    if hub is not None:
+        return f"the sensor hub instance {hub!r}"
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.status != psutil.CONN_LISTEN or not connection.laddr or connection.pid is None:
+                continue
+            if connection.laddr.port == port:
+                process = psutil.Process(connection.pid)
+                return f"{process.name()} (pid {process.pid})"
+    except psutil.Error:
+        pass
+    return "another process (not visible from here, or a hub that is just starting)"
+
+
+def _hub_on(port: int) -> str | None:
+    with requests.Session() as session:
+        session.trust_env = False
+        try:
+            return session.get(f"http://127.0.0.1:{port}/health", timeout=1).headers.get(INSTANCE_HEADER)
+        except requests.RequestException:
+            return None

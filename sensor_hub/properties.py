@@ -1,0 +1,103 @@
+"""A device's properties, and whether a command's values fit them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal
+
+from sensor_hub import wire
+from sensor_hub.errors import InvalidCommand, ReadOnly, ValueOutOfRange
+from sensor_hub.readings import Json
+
+
+@dataclass(frozen=True, slots=True)
+class PropertySpec:
+    """One property of a device, for checking commands before anything is sent.
+
+    `kind` is the JSON type of its value. `minimum`/`maximum`/`step` are in the property's unit; None: no limit.
+    """
+
+    kind: Literal["number", "boolean", "text", "any"]
+    writable: bool = False
+    unit: str | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = None
+
+
+def number_of(raw: Json) -> float | None:
+    """The JSON number as a float (an integer too large becomes infinite), None for anything else."""
+    if isinstance(raw, bool) or not isinstance(raw, int | float):
+        return None
+    try:
+        return float(raw)
+    except OverflowError:
+        return math.inf if raw > 0 else -math.inf
+
+
+def check_shape(values: Json) -> Mapping[str, Json]:
+    """The values of a command as an object with something in it. Raises InvalidCommand."""
+    if not isinstance(values, dict):
+        raise InvalidCommand("values must be an object of property and value")
+    if not values:
+        raise InvalidCommand("no values: name at least one property")
+    return values
+
+
+def check_values(values: Json, specs: Mapping[str, PropertySpec]) -> Mapping[str, Json]:
+    """Check a command's values against the device's properties; nothing has been sent yet.
+
+    Raises ReadOnly, InvalidCommand, ValueOutOfRange.
+    """
+    writable = [name for name, spec in specs.items() if spec.writable]
+    if not writable:
+        raise ReadOnly("this device has no writable property")
+    checked = check_shape(values)
+    for name in checked:
+        if name not in specs:
+            raise InvalidCommand(f"unknown property {name[:64]!r}; writable: {', '.join(writable)}")
+    for name in checked:
+        if not specs[name].writable:
+            raise ReadOnly(f"property {name!r} is read-only; writable: {', '.join(writable)}")
+    for name, value in checked.items():
+        _check_type(name, value, specs[name])
+    for name, value in checked.items():
+        _check_range(name, value, specs[name])
+    return checked
+
+
+def _check_type(name: str, value: Json, spec: PropertySpec) -> None:
+    fits = {
+        "number": number_of(value) is not None,
+        "boolean": isinstance(value, bool),
+        "text": isinstance(value, str),
+        "any": True,
+    }[spec.kind]
+    if not fits:
+        raise InvalidCommand(f"{name} must be a {spec.kind}, not {wire.dumps(value)[:64]}")
+
+
+def _check_range(name: str, value: Json, spec: PropertySpec) -> None:
+    number = number_of(value)
+    if number is None:
+        return
+    low, high = spec.minimum, spec.maximum
+    if (
+        (low is not None and number < low)
+        or (high is not None and number > high)
+        or not math.isfinite(number)
+    ):
+        raise ValueOutOfRange(f"{name} must lie in {_limit(low)}..{_limit(high)}, not {number:g}")
+    if spec.step is not None:
+        offset = Decimal(str(number)) - Decimal(str(low or 0))
+        if offset % Decimal(str(spec.step)) != 0:
+            raise ValueOutOfRange(
+                f"{name} must be a multiple of {spec.step:g} from {low or 0:g}, not {number:g}"
+            )
+
+
+def _limit(limit: float | None) -> str:
+    return "" if limit is None else f"{limit:g}"

@@ -1,0 +1,102 @@
+"""What the services' Flask apps share: errors as JSON, body limits, the instance's name, the feed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from sensor_hub import errors, logs, wire
+from sensor_hub.board import MAX_WAIT_S, Board
+from sensor_hub.clients import INSTANCE_HEADER
+from sensor_hub.clock import Clock
+from sensor_hub.readings import Json
+
+log = logs.get(__name__)
+
+MAX_BODY_BYTES = 1024 * 1024
+
+_BY_STATUS: Mapping[int, tuple[type[errors.HubError], str]] = {
+    404: (errors.NotFound, "no such path"),
+    405: (errors.MethodNotAllowed, "this path does not take that method"),
+    413: (errors.PayloadTooLarge, f"a body may have {MAX_BODY_BYTES} bytes"),
+    415: (errors.UnsupportedMediaType, "send Content-Type: application/json"),
+}
+
+
+class HubFlask(Flask):
+    """Flask whose `close()` is called when the process is told to stop."""
+
+    close: Callable[[], None]
+
+
+def base_app(service: str, instance_id: str, clock: Clock, close: Callable[[], None]) -> HubFlask:
+    """An app without routes: every answer names the instance, every error is the contract's JSON body."""
+    app = HubFlask(service)
+    app.close = close
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.url_map.strict_slashes = False
+
+    @app.before_request
+    def refuse_large_body() -> None:
+        if (request.content_length or 0) > MAX_BODY_BYTES:
+            raise errors.PayloadTooLarge(_BY_STATUS[413][1])
+
+    @app.after_request
+    def name_instance(response: Response) -> Response:
+        response.headers[INSTANCE_HEADER] = instance_id
+        return response
+
+    def answer(error: errors.HubError) -> Response:
+        body = wire.error_body(error, clock.now(), **(request.view_args or {}))
+        return json_response({**error.extra, **body}, error.status)
+
+    app.register_error_handler(errors.HubError, answer)
+
+    @app.errorhandler(HTTPException)
+    def http_error(error: HTTPException) -> Response:
+        kind, message = _BY_STATUS.get(error.code or 500, (None, error.description or "bad request"))
+        hub_error = kind(message) if kind else errors.InvalidCommand(message)
+        response = answer(hub_error)
+        response.headers.extend(  # Allow of a 405, Location of a redirect
+            (name, value) for name, value in error.get_headers() if name.lower() in ("allow", "location")
+        )
+        return response
+
+    @app.errorhandler(Exception)
+    def unexpected(error: Exception) -> Response:
+        # Top of the request: a defect answers as JSON too, and its trace goes to the log.
+        log.error("request failed unexpectedly", path=request.path, exc_info=error)
+        return answer(errors.HubError("internal error, see the log"))
+
+    return app
+
+
+def json_response(body: Mapping[str, Json], status: int = 200) -> Response:
+    """JSON, UTF-8."""
+    return Response(wire.dumps(body) + "\n", status, mimetype="application/json")
+
+
+def command_payload() -> bytes:
+    """The request's body for a command. Raises UnsupportedMediaType unless it calls itself JSON."""
+    if not request.is_json:
+        raise errors.UnsupportedMediaType(_BY_STATUS[415][1])
+    return request.get_data()
+
+
+def feed_response(board: Board, id_key: str) -> Response:
+    """`GET /readings?since=&wait=`, each entry named by `id_key`."""
+    cursor, changed = board.since(request.args.get("since"), _wait_s(request.args.get("wait", "0")))
+    return json_response({"cursor": cursor, "readings": [wire.entry_body(each, id_key) for each in changed]})
+
+
+def _wait_s(text: str) -> float:
+    try:
+        wait_s = float(text)
+    except ValueError:
+        wait_s = math.nan
+    if math.isnan(wait_s) or wait_s < 0:
+        raise errors.InvalidCommand("wait must be a number of seconds, 0 or more")
+    return min(wait_s, MAX_WAIT_S)

@@ -1,0 +1,164 @@
+"""How readings, faults and errors look as JSON between services. Both sides of every border import this."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from typing import NoReturn
+
+from sensor_hub.errors import HubError
+from sensor_hub.readings import Fault, Json, Quality, Reading, Snapshot, Status
+
+MAX_NESTING = 32
+
+# Keys of a reading that are not a device's values. A property may not be called any of these.
+RESERVED = frozenset(
+    {
+        "sensor_id",
+        "device_id",
+        "type",
+        "unit",
+        "timestamp",
+        "quality",
+        "emulated",
+        "status",
+        "error",
+        "message",
+        "error_timestamp",
+        "cached",
+        "cache_age",
+    }
+)
+_EXTRA = ("unit", "emulated")
+
+
+class MalformedJson(ValueError):
+    """Text that is not JSON as we accept it; the message says why."""
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise MalformedJson(f"{name} is not JSON")
+
+
+def loads(text: str | bytes) -> Json:
+    """Parse strict JSON: UTF-8, finite numbers, nested at most MAX_NESTING deep. Raises MalformedJson."""
+    try:
+        decoded = text.decode("utf-8") if isinstance(text, bytes) else text
+        value: Json = json.loads(decoded, parse_constant=_refuse_constant, parse_float=_finite)
+    except UnicodeDecodeError as error:
+        raise MalformedJson("not UTF-8") from error
+    except RecursionError as error:
+        raise MalformedJson(f"nested deeper than {MAX_NESTING}") from error
+    except MalformedJson:
+        raise
+    except ValueError as error:
+        raise MalformedJson(f"not JSON: {error}") from error
+    if nesting(value) > MAX_NESTING:
+        raise MalformedJson(f"nested deeper than {MAX_NESTING}")
+    return value
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise MalformedJson(f"number out of range: {text[:20]}")
+    return number
+
+
+def nesting(value: Json) -> int:
+    """Depth of objects and lists in a parsed value: 0 for a bare number, 1 for `{}`."""
+    depth, level = 0, [value]
+    while containers := [item for item in level if isinstance(item, dict | list)]:
+        depth += 1
+        level = [
+            child for item in containers for child in (item.values() if isinstance(item, dict) else item)
+        ]
+    return depth
+
+
+def dumps(value: object) -> str:
+    """Compact JSON for people and programs; non-ASCII stays readable unless it cannot be UTF-8."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # a lone surrogate that came in as \\ud800
+        return json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return text
+
+
+def timestamp_text(moment: datetime) -> str:
+    """ISO 8601 with milliseconds and offset."""
+    return moment.isoformat(timespec="milliseconds")
+
+
+def reading_body(snapshot: Snapshot, id_key: str) -> dict[str, Json]:
+    """What `GET /sensor/{id}` says of a device that has a reading: id, type, values, unit, timestamp, quality."""
+    reading = snapshot.reading
+    if reading is None:
+        raise ValueError(f"{snapshot.device_id} has no reading")
+    extra = dict(snapshot.extra or {})
+    unit = {"unit": extra.pop("unit")} if "unit" in extra else {}
+    return {
+        id_key: snapshot.device_id,
+        "type": snapshot.sensor_type,
+        **reading.values,
+        **unit,
+        "timestamp": timestamp_text(reading.timestamp),
+        "quality": str(snapshot.quality) if snapshot.quality else None,
+        **extra,
+    }
+
+
+def entry_body(snapshot: Snapshot, id_key: str) -> dict[str, Json]:
+    """One entry of the feed. A degraded device shows its last value and, beside it, why there is no newer one."""
+    fault = snapshot.fault
+    if snapshot.reading is not None and snapshot.status in (Status.ONLINE, Status.DEGRADED):
+        body = {**reading_body(snapshot, id_key), "status": str(snapshot.status)}
+        if fault is not None:
+            body |= {
+                "error": fault.code,
+                "message": fault.message,
+                "error_timestamp": timestamp_text(fault.timestamp),
+            }
+        return body
+    if fault is None:
+        raise ValueError(f"{snapshot.device_id} has neither reading nor fault")
+    return {
+        id_key: snapshot.device_id,
+        "type": snapshot.sensor_type,
+        "status": str(snapshot.status),
+        "error": fault.code,
+        "message": fault.message,
+        "timestamp": timestamp_text(fault.timestamp),
+        **{key: value for key, value in (snapshot.extra or {}).items() if key == "emulated"},
+    }
+
+
+def entry_from_body(body: Mapping[str, Json], id_key: str) -> Snapshot:
+    """The snapshot that `entry_body` wrote. Raises ValueError (KeyError for a missing key) on anything else."""
+    fault: Fault | None = None
+    reading: Reading | None = None
+    quality: Quality | None = None
+    moment = datetime.fromisoformat(str(body["timestamp"]))
+    if "quality" in body:
+        quality = Quality(str(body["quality"]))
+        values = {key: value for key, value in body.items() if key not in RESERVED}
+        reading = Reading(values, moment)
+    if "error" in body:
+        since = datetime.fromisoformat(str(body.get("error_timestamp", body["timestamp"])))
+        fault = Fault(str(body["error"]), str(body.get("message", "")), since)
+    return Snapshot(
+        device_id=str(body[id_key]),
+        sensor_type=str(body["type"]),
+        status=Status(str(body["status"])),
+        reading=reading,
+        fault=fault,
+        quality=quality,
+        extra={key: body[key] for key in _EXTRA if key in body},
+    )
+
+
+def error_body(error: HubError, now: datetime, **ids: Json) -> dict[str, Json]:
+    """The body of every error answer: code, message, timestamp, and the id it is about."""
+    return {"error": error.code, "message": str(error), "timestamp": timestamp_text(now), **ids}

@@ -1,0 +1,350 @@
+"""A line's life: one thread owns its driver, keeps it connected, and does its jobs one after another.
+
+Commands go first, then reads that somebody waits for, then the background reads that are due. While the line
+is down every job fails at once with TRANSPORT_DOWN; nobody waits for a port that is not there.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as WaitTimeout
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+
+from sensor_hub import logs
+from sensor_hub.clock import Clock
+from sensor_hub.config.model import Handler, SensorConfig, TransportConfig
+from sensor_hub.drivers.base import Driver
+from sensor_hub.errors import CircuitOpen, CommandTimeout, HubError, ReadTimeout, TransportDown
+from sensor_hub.polling import Breaker, Schedule
+from sensor_hub.readings import Json, Snapshot
+from sensor_hub.tracking import Tracker
+
+log = logs.get(__name__)
+
+MAX_BACKOFF_S = 30.0
+READ_PATIENCE_S = 10.0  # how long a fresh read may wait for its turn on a busy line
+
+
+class LineState(StrEnum):
+    """The contract's words in `/transports`."""
+
+    UP = "up"
+    CONNECTING = "connecting"
+    DOWN = "down"
+
+
+@dataclass(slots=True)
+class _Command:
+    sensor_id: str
+    values: Mapping[str, Json]
+    deadline: float  # monotonic; after it nobody waits any more and it must not be sent
+    answer: Future[Mapping[str, Json]] = field(default_factory=Future)
+
+
+@dataclass(slots=True)
+class _Unit:
+    unit_id: int | str
+    breaker: Breaker | None
+    reads: int = 0
+    errors: int = 0
+    round_trip_ms: float | None = None
+    last_error: str | None = None
+    sensors: list[str] = field(default_factory=list)
+
+
+class Line:
+    """One transport with its worker thread. All public methods are thread-safe."""
+
+    def __init__(
+        self,
+        transport: TransportConfig,
+        driver: Driver,
+        sensors: Sequence[SensorConfig],
+        tracker: Tracker,
+        clock: Clock,
+    ) -> None:
+        """`sensors` are the enabled ones of this transport; nothing is opened before `start`."""
+        self.transport, self.driver = transport, driver
+        self._tracker, self._clock = tracker, clock
+        self._sensors = [sensor.sensor_id for sensor in sensors]
+        self._todo = threading.Condition()
+        self._commands: deque[_Command] = deque()
+        self._reads: dict[str, Future[Snapshot]] = {}
+        self._schedule = Schedule(sensors, clock.monotonic())
+        self._units: dict[int | str, _Unit] = {}
+        self._unit_of = {sensor_id: self._unit(sensor_id) for sensor_id in self._sensors}
+        self._stopping = False
+        self._state, self._since = LineState.CONNECTING, clock.now()
+        self._last_error: str | None = None
+        self._retry_at = 0.0
+        self._backoff_s = transport.reconnect_backoff_s
+        self._failing_since: float | None = None
+        self._thread = threading.Thread(target=self._run, name=f"line-{transport.transport_id}", daemon=True)
+
+    def start(self) -> None:
+        """Begin to connect and to read."""
+        self._thread.start()
+
+    def stop(self, within_s: float = 1.0) -> None:
+        """Fail what waits, close the line, end the thread. A device that hangs is not waited for."""
+        with self._todo:
+            self._stopping = True
+            self._todo.notify_all()
+        self._thread.join(within_s)
+
+    def read(self, sensor_id: str) -> Snapshot:
+        """Read the device now; callers that wait for the same device share one read.
+
+        Raises CircuitOpen, TransportDown, ReadTimeout, ReadFailed, DeviceRefused.
+        """
+        self._refuse_open_circuit(sensor_id)
+        with self._todo:
+            self._refuse_when_stopping()
+            waiting = self._reads.get(sensor_id)
+            if waiting is None:
+                waiting = self._reads[sensor_id] = Future()
+                self._todo.notify_all()
+        try:
+            return waiting.result(READ_PATIENCE_S)
+        except WaitTimeout:
+            raise ReadTimeout(
+                f"line {self.transport.transport_id} was busy for {READ_PATIENCE_S:g} s"
+            ) from None
+
+    def command(self, sensor_id: str, values: Mapping[str, Json], timeout_s: float) -> Mapping[str, Json]:
+        """Write checked values; property -> what was written. Commands of one line run in order.
+
+        Raises CommandTimeout after `timeout_s`; one that has not begun by then is never sent.
+        """
+        self._refuse_open_circuit(sensor_id)
+        job = _Command(sensor_id, values, self._clock.monotonic() + timeout_s)
+        with self._todo:
+            self._refuse_when_stopping()
+            self._commands.append(job)
+            self._todo.notify_all()
+        try:
+            return job.answer.result(timeout_s)
+        except WaitTimeout:
+            raise CommandTimeout(f"no answer within {timeout_s:g} s") from None
+
+    @property
+    def state(self) -> LineState:
+        """Up, connecting or down."""
+        return self._state
+
+    def describe(self) -> dict[str, Json]:
+        """The line as `/transports` shows it."""
+        retry_s = None if self._state is LineState.UP else max(0.0, self._retry_at - self._clock.monotonic())
+        return {
+            "transport_id": self.transport.transport_id,
+            "driver": self.transport.driver,
+            "url": self.transport.url,
+            "parallelism": "thread",
+            "worker_pid": os.getpid(),
+            "state": str(self._state),
+            "since": self._since.isoformat(timespec="milliseconds"),
+            "last_error": self._last_error,
+            "next_retry_s": None if retry_s is None else round(retry_s, 3),
+            "counters": asdict(self.driver.counters),
+            "units": [self._describe_unit(unit) for unit in self._units.values()],
+        }
+
+    # -- the worker thread -------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._stopping:
+            try:
+                if self._state is LineState.UP or self._connect():
+                    self._work()
+                else:
+                    self._pause()
+            except Exception:
+                # Top of the thread: a defect in a driver must not silence the line for ever.
+                log.exception("line failed unexpectedly", transport=self.transport.transport_id)
+                self._lost(TransportDown("internal error, see the log"))
+        self._fail_waiting(TransportDown("service is stopping"))
+        self.driver.close()
+
+    def _connect(self) -> bool:
+        if self._clock.monotonic() < self._retry_at or self._given_up():
+            return False
+        try:
+            self.driver.connect()
+        except TransportDown as error:
+            self._lost(error)
+            return False
+        if self._state is LineState.DOWN:
+            log.info("line back", transport=self.transport.transport_id)
+        self._set_state(LineState.UP)
+        self._backoff_s, self._failing_since, self._last_error = (
+            self.transport.reconnect_backoff_s,
+            None,
+            None,
+        )
+        self._schedule.all_soon(self._clock.monotonic())
+        return True
+
+    def _work(self) -> None:
+        command, read, due = self._next()
+        if command is not None:
+            self._do_command(command)
+        elif read is not None:
+            self._do_read(read, self._reads_pop(read))
+        elif due is not None:
+            self._do_read(due, self._reads_pop(due))
+
+    def _next(self) -> tuple[_Command | None, str | None, str | None]:
+        with self._todo:
+            while not self._stopping:
+                if self._commands:
+                    return self._commands.popleft(), None, None
+                if self._reads:
+                    return None, next(iter(self._reads)), None
+                planned, now = self._schedule.next(), self._clock.monotonic()
+                if planned is not None and planned[1] <= now:
+                    return None, None, planned[0]
+                self._todo.wait(None if planned is None else planned[1] - now)
+        return None, None, None
+
+    def _reads_pop(self, sensor_id: str) -> Future[Snapshot] | None:
+        with self._todo:
+            return self._reads.pop(sensor_id, None)
+
+    def _do_read(self, sensor_id: str, waiting: Future[Snapshot] | None) -> None:
+        started = self._clock.monotonic()
+        try:
+            values = self.driver.read(sensor_id)
+        except HubError as error:
+            self._note_failure(sensor_id, error, started)
+            if waiting is not None:
+                waiting.set_exception(error)
+            if isinstance(error, TransportDown):
+                self._lost(error)
+            return
+        now = self._clock.monotonic()
+        unit = self._unit_of[sensor_id]
+        unit.reads, unit.round_trip_ms, unit.last_error = unit.reads + 1, (now - started) * 1000, None
+        self._answered(sensor_id)
+        snapshot = self._tracker.succeeded(sensor_id, values, unit.round_trip_ms)
+        self._schedule.done(sensor_id, now)
+        if waiting is not None:
+            waiting.set_result(snapshot)
+
+    def _note_failure(self, sensor_id: str, error: HubError, started: float) -> None:
+        now, unit = self._clock.monotonic(), self._unit_of[sensor_id]
+        unit.reads, unit.errors, unit.last_error = unit.reads + 1, unit.errors + 1, str(error)
+        if isinstance(error, ReadTimeout):
+            if unit.breaker is not None:
+                unit.breaker.silent(now, now - started)
+        else:
+            self._answered(sensor_id)
+        probe_at = now + unit.breaker.open_for(now) if unit.breaker is not None else 0.0
+        self._schedule.done(sensor_id, now, not_before=probe_at)
+        self._tracker.failed(sensor_id, error)
+
+    def _do_command(self, job: _Command) -> None:
+        if self._clock.monotonic() >= job.deadline:
+            return  # the caller was told COMMAND_TIMEOUT; sending it now would surprise everybody
+        try:
+            written = self.driver.write(job.sensor_id, job.values)
+        except HubError as error:
+            job.answer.set_exception(error)
+            if isinstance(error, TransportDown):
+                self._lost(error)
+            return
+        self._answered(job.sensor_id)
+        self._schedule.soon(job.sensor_id, self._clock.monotonic())  # show the new value at once
+        job.answer.set_result(written)
+
+    def _lost(self, error: TransportDown) -> None:
+        """The line is gone: tell everybody once, try again after a growing pause."""
+        self.driver.close()
+        now = self._clock.monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
+        if self._state is not LineState.DOWN:
+            log.warning("line lost", transport=self.transport.transport_id, reason=str(error))
+        self._last_error = str(error)
+        self._set_state(LineState.DOWN)
+        self._retry_at = now + self._backoff_s
+        self._backoff_s = min(MAX_BACKOFF_S, self._backoff_s * 2)
+        self._fail_waiting(error)
+        for sensor_id in self._sensors:
+            self._tracker.failed(sensor_id, error)
+
+    def _pause(self) -> None:
+        """Wait for the next attempt; whoever asks meanwhile learns at once that the line is down."""
+        with self._todo:
+            if self._stopping:
+                return
+            if not self._commands and not self._reads:
+                left_s = self._retry_at - self._clock.monotonic()
+                self._todo.wait(None if self._given_up() else max(0.0, left_s))
+        self._fail_waiting(TransportDown(self._last_error or "line is down"))
+
+    def _given_up(self) -> bool:
+        limit_s = self.transport.reconnect_timeout_s
+        if limit_s <= 0 or self._failing_since is None:
+            return False
+        if self._clock.monotonic() - self._failing_since < limit_s:
+            return False
+        if self._last_error is None or not self._last_error.startswith("gave up"):
+            self._last_error = f"gave up after {limit_s:g} s (reconnect_timeout_sec): {self._last_error}"
+            log.error("line given up", transport=self.transport.transport_id, reason=self._last_error)
+        return True
+
+    def _fail_waiting(self, error: HubError) -> None:
+        with self._todo:
+            commands, reads = list(self._commands), list(self._reads.values())
+            self._commands.clear()
+            self._reads.clear()
+        waiting: list[Future[Mapping[str, Json]] | Future[Snapshot]] = [job.answer for job in commands]
+        for future in [*waiting, *reads]:
+            future.set_exception(error)
+
+    # -- units and states --------------------------------------------------------------------------------------
+
+    def _unit(self, sensor_id: str) -> _Unit:
+        # An HTTP endpoint shares its line with nobody, so it needs no breaker: its polls delay only itself.
+        shared = self.transport.handler is Handler.SERIAL
+        unit_id = self.driver.unit_id(sensor_id)
+        unit = self._units.setdefault(unit_id, _Unit(unit_id, Breaker() if shared else None))
+        unit.sensors.append(sensor_id)
+        return unit
+
+    def _answered(self, sensor_id: str) -> None:
+        breaker = self._unit_of[sensor_id].breaker
+        if breaker is not None:
+            breaker.answered()
+
+    def _refuse_open_circuit(self, sensor_id: str) -> None:
+        unit = self._unit_of[sensor_id]
+        left_s = 0.0 if unit.breaker is None else unit.breaker.open_for(self._clock.monotonic())
+        if left_s > 0 and unit.breaker is not None and self._state is LineState.UP:
+            raise CircuitOpen(
+                f"unit {unit.unit_id} did not answer {unit.breaker.failures} times in a row; "
+                f"next try in {left_s:.1f} s"
+            )
+
+    def _refuse_when_stopping(self) -> None:
+        if self._stopping:
+            raise TransportDown("service is stopping")
+
+    def _set_state(self, state: LineState) -> None:
+        if state is not self._state:
+            self._state, self._since = state, self._clock.now()
+
+    def _describe_unit(self, unit: _Unit) -> dict[str, Json]:
+        return {
+            "unit_id": unit.unit_id,
+            "state": str(self._tracker.snapshot(unit.sensors[0]).status),
+            "reads": unit.reads,
+            "errors": unit.errors,
+            "round_trip_ms": None if unit.round_trip_ms is None else round(unit.round_trip_ms, 2),
+            "last_error": unit.last_error,
+        }

@@ -1,0 +1,1 @@
+"""The supervised Flask services, one package each; they import the library, never each other."""

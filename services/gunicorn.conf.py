@@ -1,0 +1,57 @@
+"""How gunicorn runs each service. Address and name come from supervisord.conf on the command line.
+
+One worker: a serial port and a board have one owner. Threads, because followers wait in requests (up to
+32 of them, see board.py) while others must be answered.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+from sensor_hub import logs
+from sensor_hub.config import load as load_config  # "config" would be taken for one of gunicorn's settings
+
+workers = 1
+worker_class = "gthread"
+threads = 160
+keepalive = 75  # longer than a follower's wait, so that its connection is used again
+graceful_timeout = 1
+timeout = 60
+worker_tmp_dir = "/dev/shm"  # noqa: S108 - gunicorn's heartbeat file; a disk may stall, memory does not
+control_socket_disable = True
+accesslog = None
+logconfig_dict = {  # everything to the root logger, which `on_starting` turns into the hub's lines
+    "version": 1,
+    "disable_existing_loggers": False,
+    "root": {"level": "WARNING", "handlers": []},
+    "loggers": {
+        "gunicorn.error": {"level": "WARNING", "handlers": [], "propagate": True},
+        "gunicorn.access": {"level": "CRITICAL", "handlers": [], "propagate": False},
+    },
+}
+
+
+def on_starting(server: Any) -> None:
+    """Log as the service does from the first line on."""
+    logs.set_up(server.cfg.proc_name, load_config())
+
+
+def post_worker_init(worker: Any) -> None:
+    """On SIGTERM let waiting followers go and lines close while gunicorn waits for its threads."""
+    handle_exit = signal.getsignal(signal.SIGTERM)
+
+    def close_and_exit(number: int, frame: FrameType | None) -> None:
+        threading.Thread(target=worker.wsgi.close, daemon=True).start()
+        if callable(handle_exit):
+            handle_exit(number, frame)
+
+    signal.signal(signal.SIGTERM, close_and_exit)
+
+
+def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature
+    """Do not wait for request threads that a silent device still holds."""
+    os._exit(0)

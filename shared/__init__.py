@@ -1,0 +1,1 @@
+"""What the platform hides with its own library of the same name: one compatible MQTT client."""

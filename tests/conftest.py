@@ -1,0 +1,12 @@
+"""Markers of the tests; what they need is set up where it is needed."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make the markers known: an unknown one is an error."""
+    config.addinivalue_line("markers", "mosquitto: needs a real mosquitto, skipped with a reason without it")
+    config.addinivalue_line("markers", "system: starts the whole hub under supervisord")
+    config.addinivalue_line("markers", "slow: takes more than ten seconds")

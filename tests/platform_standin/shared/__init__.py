@@ -1,0 +1,1 @@
+"""Stand-in for the platform's library of the same name."""
