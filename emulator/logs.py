@@ -44,7 +44,7 @@ class _Formatter(logging.Formatter):
             return json.dumps(
                 head | {"event": record.getMessage()} | context, ensure_ascii=False, default=str
             )
-        words = [stamp, record.levelname, PROGRAM, _one_line(record.getMessage())]
+        words = [stamp, f"{record.levelname:<7}", f"{PROGRAM:<16}", _one_line(record.getMessage())]
         return " ".join([*words, *(f"{key}={_quoted(str(value))}" for key, value in context.items())])
 
 

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as WaitTimeout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from sensor_hub import commands, logs, wire
 from sensor_hub.board import Board
@@ -30,6 +31,15 @@ class _Cached:
     arrived_at: float  # monotonic: when the body itself came
 
 
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """A request to a handler that is under way; `leader` is the thread that makes it."""
+
+    leader: int
+    epoch: int
+    answer: Future[dict[str, Json]] = field(default_factory=Future)
+
+
 class Aggregator:
     """Thread-safe. Devices are known and routed by configuration alone."""
 
@@ -49,9 +59,9 @@ class Aggregator:
             if s.enabled
         )
         self._lock = threading.Lock()
-        self._arrived: dict[str, float] = {}  # monotonic, of each board entry
+        self._arrived: dict[str, float] = {}  # monotonic: when the feed brought each device's last reading
         self._cache: dict[str, _Cached] = {}
-        self._flights: dict[str, Future[dict[str, Json]]] = {}
+        self._flights: dict[str, _Flight] = {}
         self._hits = self._misses = 0
         self._epoch = 0  # a flight begun before `clear` must not fill the cache after it
         self._health: dict[Handler, str] = dict.fromkeys(self._clients, "unreachable")
@@ -82,62 +92,72 @@ class Aggregator:
                 self._hits += 1
                 return self._newest(device_id, entry)
             self._misses += 1
-        return {**self._fetch(device_id), "cached": False, "cache_age": 0.0}
+            flight = self._join(device_id)
+        return self._landed(device_id, flight)
 
     def refresh(self, device_id: str) -> dict[str, Json]:
         """As `device`, never from the cache."""
         self._enabled(device_id)
-        return {**self._fetch(device_id), "cached": False, "cache_age": 0.0}
-
-    def _fetch(self, device_id: str) -> dict[str, Json]:
-        """Ask the handler; callers that come while it is being asked share its answer (single flight)."""
         with self._lock:
-            flight, leads = self._flights.get(device_id), False
-            if flight is None:
-                flight, leads = Future(), True
-                self._flights[device_id] = flight
-            epoch = self._epoch
-        if leads:
-            self._fly(device_id, flight, epoch)
+            flight = self._join(device_id)
+        return self._landed(device_id, flight)
+
+    def _join(self, device_id: str) -> _Flight:
+        """The request to the handler that is under way, or a new one for the caller to make.
+
+        Needs the lock: whoever misses the cache finds the flight, so nobody asks a second time.
+        """
+        flight = self._flights.get(device_id)
+        if flight is None:
+            flight = self._flights[device_id] = _Flight(threading.get_ident(), self._epoch)
+        return flight
+
+    def _landed(self, device_id: str, flight: _Flight) -> dict[str, Json]:
+        """The flight's answer; callers that come while the handler is being asked share it."""
+        if flight.leader == threading.get_ident():
+            self._fly(device_id, flight)
         try:
-            return flight.result(FLIGHT_PATIENCE_S)
+            body = flight.answer.result(FLIGHT_PATIENCE_S)
         except WaitTimeout:
             raise HandlerUnreachable(f"no answer about {device_id} within {FLIGHT_PATIENCE_S:g} s") from None
+        return {**body, "cached": False, "cache_age": 0.0}
 
-    def _fly(self, device_id: str, flight: Future[dict[str, Json]], epoch: int) -> None:
+    def _fly(self, device_id: str, flight: _Flight) -> None:
         try:
             answer = self._clients[self._sensors[device_id].handler].sensor(device_id)
         except HubError as error:
-            self._land(device_id)
-            flight.set_exception(error)
+            self._land(device_id, flight, None)
+            flight.answer.set_exception(error)
             return
         except BaseException as error:
-            self._land(device_id)
-            flight.set_exception(HandlerUnreachable(f"internal error: {type(error).__name__}"))
+            self._land(device_id, flight, None)
+            flight.answer.set_exception(HandlerUnreachable(f"internal error: {type(error).__name__}"))
             raise
         body = {"device_id": device_id, **{k: v for k, v in answer.items() if k != "sensor_id"}}
+        self._land(device_id, flight, body)
+        flight.answer.set_result(body)
+
+    def _land(self, device_id: str, flight: _Flight, body: dict[str, Json] | None) -> None:
         now = self.clock.monotonic()
         with self._lock:
-            if epoch == self._epoch:
+            del self._flights[device_id]
+            if body is not None and flight.epoch == self._epoch:
                 self._cache[device_id] = _Cached(body, now, now)
-        self._land(device_id)
-        flight.set_result(body)
-
-    def _land(self, device_id: str) -> None:
-        with self._lock:
-            self._flights.pop(device_id, None)
 
     def _valid(self, entry: _Cached) -> bool:
         return self.clock.monotonic() - entry.asked_at < self.config.cache_ttl_s
 
     def _newest(self, device_id: str, entry: _Cached) -> dict[str, Json]:
-        """The cached reading, or the newer one that the feed brought meanwhile."""
-        snapshot, arrived_at = self.board.get(device_id), self._arrived.get(device_id, 0.0)
-        body = entry.body
-        if arrived_at > entry.arrived_at and snapshot is not None and snapshot.reading is not None:
+        """The cached reading, or what the feed has said since: a newer one, or that this one is less good."""
+        snapshot, body, arrived_at = self.board.get(device_id), entry.body, entry.arrived_at
+        cached_from = datetime.fromisoformat(str(body["timestamp"]))
+        if (
+            snapshot is not None
+            and snapshot.reading is not None
+            and snapshot.reading.timestamp >= cached_from
+        ):
             body = wire.reading_body(snapshot, "device_id")
-        else:
-            arrived_at = entry.arrived_at
+            arrived_at = max(arrived_at, self._arrived.get(device_id, 0.0))
         return {**body, "cached": True, "cache_age": round(self.clock.monotonic() - arrived_at, 3)}
 
     # -- commands -----------------------------------------------------------------------------------------------
@@ -190,7 +210,7 @@ class Aggregator:
                 PROGRAMS[handler].replace("-", "_"): {"url": self._clients[handler].url, "status": word}
                 for handler, word in self._health.items()
             },
-            "cache": {"entries": entries, "ttl": self.config.cache_ttl_s},
+            "cache": {"entries": entries, "ttl": wire.plain(self.config.cache_ttl_s)},
         }
 
     def cache_stats(self) -> dict[str, Json]:
@@ -202,7 +222,7 @@ class Aggregator:
                 for device_id, entry in self._cache.items()
             ]
             return {
-                "cache_ttl": self.config.cache_ttl_s,
+                "cache_ttl": wire.plain(self.config.cache_ttl_s),
                 "total_entries": len(entries),
                 "hits": self._hits,
                 "misses": self._misses,
@@ -250,10 +270,19 @@ class Aggregator:
         def take(changes: list[Snapshot]) -> None:
             for snapshot in changes:
                 if snapshot.device_id in own:  # a handler with another configuration creates nothing here
-                    self._arrived[snapshot.device_id] = self.clock.monotonic()
-                    self.board.put(snapshot)
+                    self._take(snapshot)
 
         self._clients[handler].follow(take, lambda error: self._lost(own, error), self._closing)
+
+    def _take(self, snapshot: Snapshot) -> None:
+        if snapshot.fault is None:
+            self._arrived[snapshot.device_id] = self.clock.monotonic()
+        if snapshot.status is Status.OFFLINE:
+            with self._lock:
+                self._cache.pop(
+                    snapshot.device_id, None
+                )  # a cache must not be better informed than the board
+        self.board.put(snapshot)
 
     def _lost(self, own: set[str], error: HubError) -> None:
         """The handler is gone: its devices' values age, and the reason is on the board."""
@@ -261,10 +290,11 @@ class Aggregator:
         for device_id in sorted(own):
             before, sensor = self.board.get(device_id), self._sensors[device_id]
             if before is not None:
-                self.board.put(aged(before, fault, fault.timestamp, sensor.interval_s, sensor.stale_after_s))
+                self._take(aged(before, fault, fault.timestamp, sensor.interval_s, sensor.stale_after_s))
 
     def _watch(self, handler: Handler) -> None:
         client, program = self._clients[handler], PROGRAMS[handler]
+        own = {s.sensor_id for s in self._sensors.values() if s.handler is handler and s.enabled}
         while True:
             try:
                 word = str(client.health().get("status", "unknown"))
@@ -272,11 +302,19 @@ class Aggregator:
                 word = "unreachable"
                 if self._health[handler] != word:
                     log.warning("handler lost", handler=program, reason=str(error))
+                self._lost(set(filter(self._is_stale, own)), error)  # a feed that hangs is noticed too late
             if self._health[handler] == "unreachable" != word:
                 log.info("handler answers", handler=program, status=word)
             self._health[handler] = word
             if self._closing.wait(HEALTH_STEP_S if word != "unreachable" else 0.25):
                 return
+
+    def _is_stale(self, device_id: str) -> bool:
+        """Whether the board's good news of a device is older than it may be."""
+        snapshot, stale_after_s = self.board.get(device_id), self._sensors[device_id].stale_after_s
+        if snapshot is None or snapshot.reading is None or snapshot.status is Status.OFFLINE:
+            return False
+        return (self.clock.now() - snapshot.reading.timestamp).total_seconds() > stale_after_s
 
     def _status(self, sensor: SensorConfig) -> Status:
         snapshot = self.board.get(sensor.sensor_id)

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 
 from sensor_hub import __version__, config, health, launcher, runtime, wire
@@ -20,7 +21,7 @@ from sensor_hub.drivers import check_options
 from sensor_hub.errors import ConfigError, HubError
 from sensor_hub.readings import Json, Snapshot, Status
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True, highlight=False)
 
@@ -28,6 +29,7 @@ Instance = Annotated[
     str,
     typer.Option("--instance", envvar="INSTANCE_NAME", help="Instance id; default: the one that runs here."),
 ]
+COLUMNS = ("device_id", "type", "handler", "status", "friendly_name")
 COLOURS = {Status.ONLINE: "green", Status.DEGRADED: "yellow", Status.OFFLINE: "red"}
 
 
@@ -61,7 +63,11 @@ def common(
 
 def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
     """Give the command one option per variable of the configuration."""
-    own = [p for p in inspect.signature(command).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    own = [
+        p
+        for p in inspect.signature(command, eval_str=True).parameters.values()
+        if p.kind is not p.VAR_KEYWORD
+    ]
     options = [
         inspect.Parameter(
             variable.name.lower(),
@@ -71,7 +77,7 @@ def _with_settings(command: Callable[..., None]) -> Callable[..., None]:
                 str | None,
                 typer.Option(
                     variable.option,
-                    help=f"{variable.help} [{variable.takes}; default: {variable.default_shown or 'none'}]",
+                    help=f"{variable.help} ({variable.takes}; default: {variable.default_shown or 'none'})",
                     show_default=False,
                     metavar=variable.name,
                     rich_help_panel="Settings (each also a variable of the environment)",
@@ -122,14 +128,23 @@ def check_config(
             print(f"{name}:", launcher.problems_text(report.problems), sep="\n", file=sys.stderr)
         else:
             hub = report.config
-            print(f"{name}: all is well, {len(hub.sensors) if hub else 0} devices")
+            count = len(hub.sensors) if hub else 0
+            print(f"{name}: all is well, {count} device{'' if count == 1 else 's'}")
         if show:
-            table = Table("setting", "value", "from", box=None if not out.is_terminal else Table().box)
-            for setting in report.settings:
-                table.add_row(setting.name, setting.value, setting.origin)
-            out.print(table)
+            _show_settings([(s.name, s.value, s.origin) for s in report.settings])
     if failed:
         raise typer.Exit(ConfigError.exit_code)
+
+
+def _show_settings(rows: list[tuple[str, str, str]]) -> None:
+    if out.is_terminal:
+        table = Table("setting", "value", "from")
+        for row in rows:
+            table.add_row(*map(escape, row))
+        out.print(table)
+    else:
+        for row in rows:
+            print(*row, sep="\t")
 
 
 @app.command("health")
@@ -153,15 +168,12 @@ def devices(context: typer.Context) -> None:
     rows = [row for row in listed if isinstance(row, dict)] if isinstance(listed, list) else []
     if not out.is_terminal:
         for row in rows:
-            print(
-                *(row[key] for key in ("device_id", "type", "handler", "status")),
-                row["friendly_name"],
-                sep="\t",
-            )
+            print(*(row[key] for key in COLUMNS), sep="\t")
         return
     table = Table("device", "type", "handler", "status", "name")
     for row in rows:
-        table.add_row(*(str(row[key]) for key in ("device_id", "type", "handler", "status", "friendly_name")))
+        texts = [escape(str(row[key])) for key in COLUMNS]
+        table.add_row(*texts, style=COLOURS.get(Status(str(row["status"]))))
     out.print(table)
 
 
@@ -220,7 +232,7 @@ def _watch_table(known: dict[str, Snapshot]) -> Table:
     table = Table("device", "status", "values", "quality", "read at")
     for snapshot in known.values():
         row = _watch_row(snapshot)
-        table.add_row(*row, style=COLOURS.get(snapshot.status))
+        table.add_row(*map(escape, row), style=COLOURS.get(snapshot.status))
     return table
 
 
@@ -276,6 +288,7 @@ def _aggregator(context: typer.Context) -> AggregatorClient:
     instance_id = _instance(context)
     running = runtime.read_instance(instance_id)
     if running is None or "state-aggregator" not in running.urls:
-        print(f"sensor-hub: {instance_id} is not running", file=sys.stderr)
+        state = "is not running" if running is None else "is disabled (enabled: false)"
+        print(f"sensor-hub: {instance_id} {state}", file=sys.stderr)
         raise typer.Exit(1)
     return AggregatorClient(running.urls["state-aggregator"], instance_id)

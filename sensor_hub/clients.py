@@ -22,7 +22,7 @@ _FOLLOW_PAUSE_S, _MAX_FOLLOW_PAUSE_S = 0.2, 5.0
 
 
 class ServiceClient:
-    """One service of this instance. Thread-safe; refuses answers of another instance on the same port.
+    """One service of this instance. Thread-safe; another instance on the same port refuses and is refused.
 
     `id_key` is the service's word for a device: `sensor_id` (handlers) or `device_id` (aggregator).
     """
@@ -32,6 +32,7 @@ class ServiceClient:
         self.url = url.rstrip("/")
         self._instance_id, self._id_key = instance_id, id_key
         self._session = requests.Session()
+        self._session.headers[INSTANCE_HEADER] = instance_id
         self._session.trust_env = False  # a proxy for the outside world must not see loopback traffic
         adapter = requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=64)
         self._session.mount("http://", adapter)

@@ -51,6 +51,14 @@ class Command:
         return min(number / 1000, MAX_TIMEOUT_S)
 
 
+def has_good_timeout(command: Command) -> bool:
+    """Whether `timeout_s` can be asked for."""
+    try:
+        return command.timeout_s > 0
+    except InvalidCommand:
+        return False
+
+
 def patience_s(command: Command) -> float:
     """How long to wait for whoever checks the command; a bad `timeout` is refused there, in its turn."""
     try:

@@ -11,20 +11,28 @@ import signal
 import sys
 from collections.abc import Callable
 from typing import BinaryIO
+from zoneinfo import ZoneInfo
 
 import psutil
 
-from sensor_hub import config, logs, runtime
+from sensor_hub import config, logs, runtime, stopping
 
 log = logs.get(__name__)
 
 
 def main() -> None:
-    """Serve until supervisord closes the pipe."""
-    hub = config.load()
-    logs.set_up("hub-guard", hub, sys.stderr)  # stdout speaks the protocol
+    """Serve until SIGTERM; without a launcher or a supervisord end all that they have left behind.
+
+    What is needed comes from the launcher's environment: a guard must start whatever became of the instance file.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    environ = config.environment()
+    zone, instance_id = ZoneInfo(environ["TZ"]), environ["INSTANCE_NAME"]
+    # stdout speaks the protocol
+    logs.set_up_plain("hub-guard", environ["LOG_LEVEL"], environ["LOG_FORMAT"], zone, sys.stderr)
     supervisord = psutil.Process(os.getppid())
-    launcher_pid = supervisord.ppid()
+    instance = runtime.read_instance(instance_id)
+    launcher_pid = instance.launcher_pid if instance is not None else supervisord.ppid()
 
     def end_hub() -> None:
         supervisord.send_signal(signal.SIGTERM)
@@ -32,7 +40,8 @@ def main() -> None:
     def launcher_lives() -> bool:
         return supervisord.ppid() == launcher_pid
 
-    serve(sys.stdin.buffer, sys.stdout.buffer, hub.instance_id, end_hub, launcher_lives)
+    serve(sys.stdin.buffer, sys.stdout.buffer, instance_id, end_hub, launcher_lives)
+    stopping.end_session(supervisord.pid)
 
 
 def serve(
@@ -42,7 +51,7 @@ def serve(
     end_hub: Callable[[], None],
     launcher_lives: Callable[[], bool],
 ) -> None:
-    """Answer events until end of file; call `end_hub` on a FATAL program or without a launcher."""
+    """Answer events until end of file or until the launcher is gone; call `end_hub` on a FATAL program."""
     while True:
         _write(answers, b"READY\n")
         line = events.readline()
@@ -50,13 +59,13 @@ def serve(
             return
         header = _tokens(line.decode())
         payload = _tokens(events.read(int(header["len"])).decode())
+        if not launcher_lives():
+            log.critical("launcher is gone, ending the hub")
+            return
         if header["eventname"] == "PROCESS_STATE_FATAL":
             program = payload.get("processname", "?")
             log.critical("program gave up, ending the hub", program=program)
             runtime.write_fatal(instance_id, program)
-            end_hub()
-        elif not launcher_lives():
-            log.critical("launcher is gone, ending the hub")
             end_hub()
         _write(answers, b"RESULT 2\nOK")
 

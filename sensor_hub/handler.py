@@ -40,9 +40,12 @@ class HandlerService:
         enabled = [sensor for sensor in self._sensors.values() if sensor.enabled]
         used = {sensor.transport_id for sensor in enabled}
         transports = [
+            # A real port is opened even if no sensor uses it yet (`/transports` shows how it is); an endpoint
+            # and an emulated line exist only for their sensors.
             t
             for t in config.transports
-            if t.handler is handler and (handler is Handler.SERIAL or t.transport_id in used)
+            if t.handler is handler
+            and (t.transport_id in used or (handler is Handler.SERIAL and not t.emulated))
         ]
         drivers = {t.transport_id: DRIVERS[t.driver](t, _on(t, enabled)) for t in transports}
         self._specs: dict[str, Mapping[str, PropertySpec]] = {
@@ -214,7 +217,7 @@ class HandlerService:
             body |= {
                 "sensors_total": len(self._sensors),
                 "sensors_online": online,
-                "poll_interval": self.config.poll_interval_s,
+                "poll_interval": wire.plain(self.config.poll_interval_s),
             }
         else:
             body["transports"] = [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import json
 import os
@@ -17,25 +16,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-import psutil
-
 from sensor_hub import config, logs, runtime, supervision
 from sensor_hub.config.model import HubConfig, Report
 from sensor_hub.drivers import check_options
 from sensor_hub.errors import ConfigError, Problem
-from sensor_hub.ports import PortTaken, Reservation
+from sensor_hub.ports import PortTaken, Reservation, check_host
+from sensor_hub.stopping import StopOnSignal, adopt_orphans, end_what_is_left, reap_until_gone
 
 log = logs.get(__name__)
 
 HOME = Path(__file__).resolve().parents[1]  # where supervisord.conf lives: the checkout, /app in the image
-STOP_WITHIN_S = 7.5  # after SIGTERM; what is left then is killed (the contract allows 8 s)
 PORT_VARIABLES = {
     "serial-handler": "SERIAL_HANDLER_PORT",
     "http-poller": "HTTP_POLLER_PORT",
     "state-aggregator": "STATE_AGGREGATOR_PORT",
 }
 BROKER_PORT, BROKER_PORTS = 1883, 20
-_PR_SET_CHILD_SUBREAPER = 36
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +49,14 @@ def run(environ: Mapping[str, str], overrides: Mapping[str, str], *, demo: bool 
     if report.config is None:
         raise ConfigError(report.problems)
     logs.set_up("launcher", report.config)
+    stop = StopOnSignal(report.config.instance_id)
     with claimed(report.config.instance_id), contextlib.closing(_Held()) as held:
         if not report.config.enabled:
-            return idle(report.config)
+            return idle(report.config, stop)
         plan = prepare(environ, overrides, report, held.reservation, demo=demo)
         if demo:
             print("\n".join(where_to_look(plan)), flush=True)
-        return supervise(plan, environ)
+        return 0 if stop.asked else supervise(plan, environ, stop)
 
 
 class _Held:
@@ -97,13 +94,14 @@ def claimed(instance_id: str) -> Iterator[Path]:
             (directory / "instance.json").unlink(missing_ok=True)
 
 
-def idle(hub: HubConfig) -> int:
+def idle(hub: HubConfig, stop: StopOnSignal) -> int:
     """A switched-off instance: say so once, wait for the signal, be healthy."""
     log.info("instance is disabled (enabled: false); idle until stopped", instance=hub.instance_id)
     runtime.write_instance(runtime.Instance(hub.instance_id, os.getpid(), {}, "", enabled=False))
-    stop = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, stop)
-    signal.sigwait(stop)
+    signal.pthread_sigmask(signal.SIG_BLOCK, stop.signals)  # from here on they wait for us
+    if not stop.asked:
+        signal.sigwait(stop.signals)
+    log.info("stopped", instance=hub.instance_id)
     return 0
 
 
@@ -120,6 +118,11 @@ def prepare(
         raise ConfigError(report.problems)
     settings = dict(overrides)
     broker = demo and origin(report, "MQTT_HOST") == "default"
+    host = report.config.service_host
+    try:
+        check_host(host)
+    except OSError as error:
+        raise ConfigError([Problem("SERVICE_HOST", f"nothing can listen on {host}: {error}")]) from error
     try:
         settings |= _reserve(report, reservation)
         if broker:
@@ -191,15 +194,14 @@ def where_to_look(plan: Plan) -> list[str]:
     ]
 
 
-def supervise(plan: Plan, environ: Mapping[str, str]) -> int:
+def supervise(plan: Plan, environ: Mapping[str, str], stop: StopOnSignal) -> int:
     """Run supervisord with the plan until it ends; the hub's exit code."""
     hub = plan.hub
     _write_facts(plan)
-    _adopt_orphans()
+    adopt_orphans()
     command = [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(HOME / "supervisord.conf")]
     if os.geteuid() == 0:
         command += ["-u", "root"]  # said so on purpose: no warning
-    stop = _StopOnSignal(hub.instance_id)
     child = subprocess.Popen(
         command,
         cwd=HOME,
@@ -212,8 +214,8 @@ def supervise(plan: Plan, environ: Mapping[str, str]) -> int:
     stop.watch_over(child.pid)
     relay = threading.Thread(target=_relay, args=(child.stdout,), name="relay", daemon=True)
     relay.start()
-    _reap_until_gone(child)
-    _kill_descendants()
+    reap_until_gone(child)
+    end_what_is_left()
     relay.join(1.0)
     fatal = runtime.read_fatal(hub.instance_id)
     if fatal is not None:
@@ -242,6 +244,7 @@ def program_environment(plan: Plan, environ: Mapping[str, str]) -> dict[str, str
         "SENSOR_HUB_EMULATOR": str(hub.emulator is not None).lower(),
         "LOG_LEVEL": hub.log_level,
         "LOG_FORMAT": hub.log_format,
+        "TZ": str(hub.timezone),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environ.get('PATH', os.defpath)}",
         "PYTHONUNBUFFERED": "1",
     }
@@ -258,50 +261,6 @@ def _write_facts(plan: Plan) -> None:
     )
 
 
-def _adopt_orphans() -> None:
-    """Become the parent of programs whose supervisord was killed, so that they can be ended and reaped."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-class _StopOnSignal:
-    """On the first SIGTERM, SIGINT or SIGHUP: bridge first, then all, and what is left after STOP_WITHIN_S is ended."""
-
-    def __init__(self, instance_id: str) -> None:
-        self.asked = False
-        self._instance_id = instance_id
-        self._pid: int | None = None
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, self._stop)
-
-    def watch_over(self, supervisord_pid: int) -> None:
-        """From now on there is somebody to tell (a signal may have come before)."""
-        self._pid = supervisord_pid
-        if self.asked:
-            self._pass_on()
-
-    def _stop(self, *_: object) -> None:
-        if not self.asked:
-            self.asked = True
-            self._pass_on()
-
-    def _pass_on(self) -> None:
-        if self._pid is None:
-            return
-        deadline = threading.Timer(STOP_WITHIN_S, _kill_descendants)
-        deadline.daemon = True
-        deadline.start()
-        threading.Thread(target=self._stop_in_order, args=(self._pid,), name="stop", daemon=True).start()
-
-    def _stop_in_order(self, supervisord_pid: int) -> None:
-        try:
-            supervision.stop_programs(self._instance_id, first="mqtt-bridge")
-        except OSError as error:
-            log.warning("supervisord does not take orders", reason=str(error))
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(supervisord_pid, signal.SIGTERM)
-
-
 def _relay(lines: IO[bytes]) -> None:
     """Our stdout may be anything (a closed pipe, a socket); supervisord always writes into our pipe."""
     for line in lines:
@@ -313,25 +272,12 @@ def _relay(lines: IO[bytes]) -> None:
             elif own[0]:
                 getattr(log, own[0])(own[1], service="supervisord")
         except OSError:  # nobody reads any more: stop as if told to
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())
             os.kill(os.getpid(), signal.SIGTERM)
             break
     for _ in lines:  # keep the pipe empty, so that nobody blocks on it
         pass
-
-
-def _reap_until_gone(child: subprocess.Popen[bytes]) -> None:
-    """Wait for supervisord; as the parent of all orphans (PID 1 in a container) reap whatever ends before."""
-    while True:
-        pid, status = os.waitpid(-1, 0)
-        if pid == child.pid:
-            child.returncode = os.waitstatus_to_exitcode(status)
-            return
-
-
-def _kill_descendants() -> None:
-    for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
 
 
 def problems_text(problems: Sequence[Problem]) -> str:

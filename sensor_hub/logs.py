@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import threading
@@ -40,15 +41,13 @@ def set_up_plain(
         _hide_secrets,
     ]
     render: structlog.types.Processor = (
-        structlog.processors.JSONRenderer(ensure_ascii=False, default=str)
-        if log_format == "json"
-        else _as_line
+        structlog.processors.JSONRenderer(serializer=_as_json) if log_format == "json" else _as_line
     )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, render],
     )
-    handler = logging.StreamHandler(stream)
+    handler = _Handler(stream)
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -63,6 +62,13 @@ def set_up_plain(
     )
 
 
+class _Handler(logging.StreamHandler[TextIO]):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Be silent where nobody reads (any more); a defect of ours is told as usual."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 def _hide_secrets(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for key in event:
         if any(word in key.lower() for word in _SECRET_WORDS):
@@ -73,16 +79,23 @@ def _hide_secrets(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMa
 def _as_line(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
     stamp, level, service = event.pop("timestamp"), event.pop("level").upper(), event.pop("service")
     trace = event.pop("exception", None)
-    words = [stamp, f"{level:<7}", service, _one_line(str(event.pop("event")))]
+    words = [stamp, f"{level:<7}", f"{service:<16}", _one_line(str(event.pop("event")))]
     words += [f"{key}={_quoted(value)}" for key, value in event.items()]
     if trace:
         words.append(f"trace={_quoted(trace)}")
     return " ".join(words)
 
 
+def _as_json(event: object, **_: Any) -> str:
+    text = json.dumps(event, ensure_ascii=False, default=str)
+    return text.encode("utf-8", "backslashreplace").decode()  # a lone surrogate becomes \\udXXX again
+
+
 def _quoted(value: object) -> str:
     text = _one_line(str(value))
-    return f'"{text}"' if text == "" or any(mark in text for mark in ' ="') else text
+    if text == "" or any(mark in text for mark in ' ="'):
+        return '"' + text.replace('"', '\\"') + '"'
+    return text
 
 
 def _one_line(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sensor_hub.config.model import SensorConfig
 
@@ -33,6 +33,23 @@ class Breaker:
     def open_for(self, now: float) -> float:
         """Seconds until the next probe is allowed; 0 when the unit may be asked."""
         return 0.0 if self.next_probe_at is None else max(0.0, self.next_probe_at - now)
+
+
+@dataclass(slots=True)
+class Unit:
+    """One address on a line: its sensors, what happened to their reads, and whether it is left alone."""
+
+    unit_id: int | str
+    breaker: Breaker | None
+    reads: int = 0
+    errors: int = 0
+    round_trip_ms: float | None = None
+    last_error: str | None = None
+    sensors: list[str] = field(default_factory=list)
+
+    def open_for(self, now: float) -> float:
+        """Seconds for which it is left alone; 0 when it may be asked."""
+        return 0.0 if self.breaker is None else self.breaker.open_for(now)
 
 
 class Schedule:

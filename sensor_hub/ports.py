@@ -13,8 +13,10 @@ from collections.abc import Sequence
 import psutil
 import requests
 
+from sensor_hub import runtime
 from sensor_hub.clients import INSTANCE_HEADER
 
+_CLAIM = "sensor-hub-port-"
 FIRST_PORT, BLOCK_STEP, LAST_PORT = 5001, 10, 65_000
 
 
@@ -49,8 +51,11 @@ class Reservation:
 
     def take_given(self, host: str, port: int) -> None:
         """Reserve exactly this port. Raises PortTaken with the name of who has it."""
-        if port not in self._held and not self.take(host, [port]):
-            raise PortTaken(f"port {port} is in use by {holder(port)}")
+        if port in self._held or self.take(host, [port]):
+            return
+        if any(refusal and refusal.errno == errno.EACCES for refusal in _refusals(host, port)):
+            raise PortTaken(f"port {port} is for privileged users only")
+        raise PortTaken(f"port {port} is in use by {holder(port)}")
 
     def release(self) -> None:
         """Let all go."""
@@ -61,7 +66,7 @@ class Reservation:
     def _take(self, host: str, port: int) -> bool:
         claim = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            claim.bind(f"\0sensor-hub-port-{port}")
+            claim.bind(f"\0{_CLAIM}{port}")
         except OSError as error:
             claim.close()
             if error.errno == errno.EADDRINUSE:
@@ -74,17 +79,32 @@ class Reservation:
         return True
 
 
+def check_host(host: str) -> None:
+    """Raises OSError with the reason when nothing can listen on `host`."""
+    refusals = _refusals(host, 0)
+    if refusals and None not in refusals:
+        raise next(refusal for refusal in refusals if refusal is not None)
+
+
 def _is_free(host: str, port: int) -> bool:
-    """Whether a server could listen there now."""
+    """Whether a server could listen there now. An address that this machine has not got is nobody's."""
+    absent = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+    return all(refusal is None or refusal.errno in absent for refusal in _refusals(host, port))
+
+
+def _refusals(host: str, port: int) -> list[OSError | None]:
+    """What listening on each address of `host` comes to: None is success."""
+    found: list[OSError | None] = []
     for family, kind, protocol, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 probe.bind(address)
                 probe.listen(1)
-            except OSError:
-                return False
-    return True
+                found.append(None)
+        except OSError as error:
+            found.append(error)
+    return found
 
 
 def holder(port: int) -> str:
@@ -92,6 +112,9 @@ def holder(port: int) -> str:
     hub = _hub_on(port)
     if hub is not None:
         return f"the sensor hub instance {hub!r}"
+    claimant = _claimant(port)
+    if claimant is not None:
+        return claimant
     try:
         for connection in psutil.net_connections("tcp"):
             if connection.status != psutil.CONN_LISTEN or not connection.laddr or connection.pid is None:
@@ -101,7 +124,23 @@ def holder(port: int) -> str:
                 return f"{process.name()} (pid {process.pid})"
     except psutil.Error:
         pass
-    return "another process (not visible from here, or a hub that is just starting)"
+    return "another process (not visible from here)"
+
+
+def _claimant(port: int) -> str | None:
+    """The hub that has reserved the port, whether or not it serves there yet."""
+    try:
+        sockets = psutil.net_connections("unix")
+        pids = [c.pid for c in sockets if str(c.laddr) == f"@{_CLAIM}{port}"]
+    except psutil.Error:
+        pids = [None]
+    if not pids:
+        return None
+    for instance_id in runtime.running_instances():
+        instance = runtime.read_instance(instance_id)
+        if instance is not None and instance.launcher_pid == pids[0]:
+            return f"the sensor hub instance {instance_id!r}"
+    return "another sensor hub that is just starting or stopping" + (f" (pid {pids[0]})" if pids[0] else "")
 
 
 def _hub_on(port: int) -> str | None:

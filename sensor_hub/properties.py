@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from fractions import Fraction
 from typing import Literal
 
 from sensor_hub import wire
 from sensor_hub.errors import InvalidCommand, ReadOnly, ValueOutOfRange
 from sensor_hub.readings import Json
+
+# How far from a whole step a value may be: the dust of a float such as 0.1 + 0.2.
+_DUST = Fraction(1, 1_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,7 @@ class PropertySpec:
     """One property of a device, for checking commands before anything is sent.
 
     `kind` is the JSON type of its value. `minimum`/`maximum`/`step` are in the property's unit; None: no limit.
+    Steps count from `step_from` (None: from the minimum, or 0 without one).
     """
 
     kind: Literal["number", "boolean", "text", "any"]
@@ -26,6 +30,7 @@ class PropertySpec:
     minimum: float | None = None
     maximum: float | None = None
     step: float | None = None
+    step_from: float | None = None
 
 
 def number_of(raw: Json) -> float | None:
@@ -92,11 +97,15 @@ def _check_range(name: str, value: Json, spec: PropertySpec) -> None:
     ):
         raise ValueOutOfRange(f"{name} must lie in {_limit(low)}..{_limit(high)}, not {number:g}")
     if spec.step is not None:
-        offset = Decimal(str(number)) - Decimal(str(low or 0))
-        if offset % Decimal(str(spec.step)) != 0:
-            raise ValueOutOfRange(
-                f"{name} must be a multiple of {spec.step:g} from {low or 0:g}, not {number:g}"
-            )
+        base = (low or 0.0) if spec.step_from is None else spec.step_from
+        steps = (_exact(number) - _exact(base)) / _exact(spec.step)
+        if abs(steps - round(steps)) > _DUST:
+            raise ValueOutOfRange(f"{name} must be a multiple of {spec.step:g} from {base:g}, not {number:g}")
+
+
+def _exact(number: float) -> Fraction:
+    """The decimal number that people mean by a float: 0.1 is 0.1."""
+    return Fraction(repr(number))
 
 
 def _limit(limit: float | None) -> str:

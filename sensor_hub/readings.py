@@ -88,10 +88,9 @@ def assess(
     """
     if age_s is None:
         return (Status.OFFLINE if failed else Status.UNKNOWN), None
+    quality = Quality.FAIR if failed else Quality.GOOD
     if age_s > 2 * interval_s or not plausible:
         quality = Quality.POOR
-    else:
-        quality = Quality.FAIR if failed else Quality.GOOD
     if age_s > stale_after_s:
         return Status.OFFLINE, Quality.POOR
     return (Status.DEGRADED if failed else Status.ONLINE), quality
@@ -105,7 +104,7 @@ def aged(before: Snapshot, fault: Fault, now: datetime, interval_s: float, stale
     status, quality = assess(
         age_s=None if reading is None else (now - reading.timestamp).total_seconds(),
         failed=True,
-        plausible=reading is None or reading.plausible,
+        plausible=before.quality is not Quality.POOR,  # the wire does not say why; it gets no better unread
         interval_s=interval_s,
         stale_after_s=stale_after_s,
     )

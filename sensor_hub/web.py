@@ -33,16 +33,25 @@ class HubFlask(Flask):
 
 
 def base_app(service: str, instance_id: str, clock: Clock, close: Callable[[], None]) -> HubFlask:
-    """An app without routes: every answer names the instance, every error is the contract's JSON body."""
+    """An app without routes: every answer names the instance, every error is the contract's JSON body.
+
+    A request may name the instance it is meant for; one for another is refused.
+    """
     app = HubFlask(service)
     app.close = close
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.url_map.strict_slashes = False
+    app.url_map.merge_slashes = False  # it would redirect, with an HTML page
 
     @app.before_request
-    def refuse_large_body() -> None:
+    def refuse_large_body_and_other_instance() -> None:
         if (request.content_length or 0) > MAX_BODY_BYTES:
             raise errors.PayloadTooLarge(_BY_STATUS[413][1])
+        asked = request.headers.get(INSTANCE_HEADER, instance_id)
+        if asked != instance_id:  # before anything is done: a command for another hub must not be carried out
+            raise errors.HandlerUnreachable(f"this is {instance_id}, not {asked[:64]}")
+        if request.content_length is None:  # chunked, if there is one: its size shows in the reading
+            request.get_data()
 
     @app.after_request
     def name_instance(response: Response) -> Response:
@@ -60,8 +69,8 @@ def base_app(service: str, instance_id: str, clock: Clock, close: Callable[[], N
         kind, message = _BY_STATUS.get(error.code or 500, (None, error.description or "bad request"))
         hub_error = kind(message) if kind else errors.InvalidCommand(message)
         response = answer(hub_error)
-        response.headers.extend(  # Allow of a 405, Location of a redirect
-            (name, value) for name, value in error.get_headers() if name.lower() in ("allow", "location")
+        response.headers.extend(  # of a 405
+            (name, value) for name, value in error.get_headers() if name.lower() == "allow"
         )
         return response
 

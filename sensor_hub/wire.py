@@ -87,6 +87,11 @@ def dumps(value: object) -> str:
     return text
 
 
+def plain(number: float) -> int | float:
+    """A setting as people write it: 10, not 10.0."""
+    return int(number) if number == int(number) else number
+
+
 def timestamp_text(moment: datetime) -> str:
     """ISO 8601 with milliseconds and offset."""
     return moment.isoformat(timespec="milliseconds")

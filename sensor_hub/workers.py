@@ -18,9 +18,10 @@ from enum import StrEnum
 from sensor_hub import logs
 from sensor_hub.clock import Clock
 from sensor_hub.config.model import Handler, SensorConfig, TransportConfig
+from sensor_hub.config.secrets import mask_url
 from sensor_hub.drivers.base import Driver
 from sensor_hub.errors import CircuitOpen, CommandTimeout, HubError, ReadTimeout, TransportDown
-from sensor_hub.polling import Breaker, Schedule
+from sensor_hub.polling import Breaker, Schedule, Unit
 from sensor_hub.readings import Json, Snapshot
 from sensor_hub.tracking import Tracker
 
@@ -46,17 +47,6 @@ class _Command:
     answer: Future[Mapping[str, Json]] = field(default_factory=Future)
 
 
-@dataclass(slots=True)
-class _Unit:
-    unit_id: int | str
-    breaker: Breaker | None
-    reads: int = 0
-    errors: int = 0
-    round_trip_ms: float | None = None
-    last_error: str | None = None
-    sensors: list[str] = field(default_factory=list)
-
-
 class Line:
     """One transport with its worker thread. All public methods are thread-safe."""
 
@@ -76,7 +66,7 @@ class Line:
         self._commands: deque[_Command] = deque()
         self._reads: dict[str, Future[Snapshot]] = {}
         self._schedule = Schedule(sensors, clock.monotonic())
-        self._units: dict[int | str, _Unit] = {}
+        self._units: dict[int | str, Unit] = {}
         self._unit_of = {sensor_id: self._unit(sensor_id) for sensor_id in self._sensors}
         self._stopping = False
         self._state, self._since = LineState.CONNECTING, clock.now()
@@ -139,11 +129,12 @@ class Line:
 
     def describe(self) -> dict[str, Json]:
         """The line as `/transports` shows it."""
-        retry_s = None if self._state is LineState.UP else max(0.0, self._retry_at - self._clock.monotonic())
+        idle = self._state is LineState.UP or self._given_up()
+        retry_s = None if idle else max(0.0, self._retry_at - self._clock.monotonic())
         return {
             "transport_id": self.transport.transport_id,
             "driver": self.transport.driver,
-            "url": self.transport.url,
+            "url": mask_url(self.transport.url),
             "parallelism": "thread",
             "worker_pid": os.getpid(),
             "state": str(self._state),
@@ -196,7 +187,7 @@ class Line:
         elif read is not None:
             self._do_read(read, self._reads_pop(read))
         elif due is not None:
-            self._do_read(due, self._reads_pop(due))
+            self._do_due(due)
 
     def _next(self) -> tuple[_Command | None, str | None, str | None]:
         with self._todo:
@@ -214,6 +205,16 @@ class Line:
     def _reads_pop(self, sensor_id: str) -> Future[Snapshot] | None:
         with self._todo:
             return self._reads.pop(sensor_id, None)
+
+    def _do_due(self, sensor_id: str) -> None:
+        """A background read; none while its unit, found silent by another sensor, is left alone."""
+        unit, now = self._unit_of[sensor_id], self._clock.monotonic()
+        left_s = unit.open_for(now)
+        if left_s > 0:
+            self._schedule.done(sensor_id, now, not_before=now + left_s)
+            self._tracker.failed(sensor_id, ReadTimeout(unit.last_error or "unit does not answer"))
+            return
+        self._do_read(sensor_id, self._reads_pop(sensor_id))
 
     def _do_read(self, sensor_id: str, waiting: Future[Snapshot] | None) -> None:
         started = self._clock.monotonic()
@@ -243,8 +244,7 @@ class Line:
                 unit.breaker.silent(now, now - started)
         else:
             self._answered(sensor_id)
-        probe_at = now + unit.breaker.open_for(now) if unit.breaker is not None else 0.0
-        self._schedule.done(sensor_id, now, not_before=probe_at)
+        self._schedule.done(sensor_id, now, not_before=now + unit.open_for(now))
         self._tracker.failed(sensor_id, error)
 
     def _do_command(self, job: _Command) -> None:
@@ -272,7 +272,7 @@ class Line:
         self._last_error = str(error)
         self._set_state(LineState.DOWN)
         self._retry_at = now + self._backoff_s
-        self._backoff_s = min(MAX_BACKOFF_S, self._backoff_s * 2)
+        self._backoff_s = max(self.transport.reconnect_backoff_s, min(MAX_BACKOFF_S, self._backoff_s * 2))
         self._fail_waiting(error)
         for sensor_id in self._sensors:
             self._tracker.failed(sensor_id, error)
@@ -309,11 +309,11 @@ class Line:
 
     # -- units and states --------------------------------------------------------------------------------------
 
-    def _unit(self, sensor_id: str) -> _Unit:
+    def _unit(self, sensor_id: str) -> Unit:
         # An HTTP endpoint shares its line with nobody, so it needs no breaker: its polls delay only itself.
         shared = self.transport.handler is Handler.SERIAL
         unit_id = self.driver.unit_id(sensor_id)
-        unit = self._units.setdefault(unit_id, _Unit(unit_id, Breaker() if shared else None))
+        unit = self._units.setdefault(unit_id, Unit(unit_id, Breaker() if shared else None))
         unit.sensors.append(sensor_id)
         return unit
 
@@ -324,7 +324,7 @@ class Line:
 
     def _refuse_open_circuit(self, sensor_id: str) -> None:
         unit = self._unit_of[sensor_id]
-        left_s = 0.0 if unit.breaker is None else unit.breaker.open_for(self._clock.monotonic())
+        left_s = unit.open_for(self._clock.monotonic())
         if left_s > 0 and unit.breaker is not None and self._state is LineState.UP:
             raise CircuitOpen(
                 f"unit {unit.unit_id} did not answer {unit.breaker.failures} times in a row; "
@@ -339,7 +339,7 @@ class Line:
         if state is not self._state:
             self._state, self._since = state, self._clock.now()
 
-    def _describe_unit(self, unit: _Unit) -> dict[str, Json]:
+    def _describe_unit(self, unit: Unit) -> dict[str, Json]:
         return {
             "unit_id": unit.unit_id,
             "state": str(self._tracker.snapshot(unit.sensors[0]).status),

@@ -95,7 +95,6 @@ class MQTTClient:
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
-        client.enable_logger(logger)
         client.suppress_exceptions = True  # paho logs what a callback raises; else its thread would end
         client.reconnect_delay_set(RECONNECT_MIN_S, RECONNECT_MAX_S)
         client.max_queued_messages_set(QUEUE_LIMIT)
@@ -119,6 +118,7 @@ class MQTTClient:
 
     def _try_to_connect(self) -> bool:
         self._settled.clear()
+        self.client.enable_logger(logger)
         try:
             self.client.connect(self.host, self.port, keepalive=self.keepalive)
         except OSError as error:
@@ -148,6 +148,7 @@ class MQTTClient:
     def _stop_loop(self) -> None:
         self.connected = False
         self._online.clear()
+        self.client.disable_logger()  # paho's loop calls it an error that a closed connection is closed
         self.client.disconnect()
         # loop_stop() waits for ever for a broker that acknowledges nothing any more
         stopper = threading.Thread(target=self.client.loop_stop, name="mqtt-stop", daemon=True)

@@ -25,7 +25,7 @@ SIGN_OF_LIFE_S = 2.0
 TELEMETRY_S = 60.0
 RETAINED_S = 5.0  # how long after the first connect leftovers of earlier configurations are looked for
 HANDLERS_PATIENCE_S = 10.0
-MAX_INBOX = 20_000
+MAX_WAITING_REQUESTS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +59,14 @@ class Bridge:
         """Wire the parts; nothing is reached for before `run`."""
         self._hub, self._aggregator, self._output, self._clock = hub, aggregator, output, clock
         self._topics = Topics(hub.mqtt.base_topic, hub.instance_id)
-        self._inbox: queue.Queue[_Inner | None] = queue.Queue(MAX_INBOX)
+        self._inbox: queue.SimpleQueue[_Inner] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._states = StatePublisher(hub, self._topics, output.publish, clock)
         self._requests = Requests(hub, self._topics, aggregator, output.publish, clock)
         self._meta = Meta(hub, aggregator, self._states.online, clock)
         self._overflow = logs.OncePerMinute()
         self._listed: str | None = None  # the device list the broker has
-        self._sign_at = self._telemetry_at = 0.0
+        self._tick_at = self._sign_at = self._telemetry_at = 0.0
         self._forget_at: float | None = None
 
     def stop(self) -> None:
@@ -78,14 +78,17 @@ class Bridge:
         threading.Thread(target=self._start_when_ready, name="readiness", daemon=True).start()
         self._telemetry_at = self._clock.monotonic() + TELEMETRY_S
         while not self._stopping.is_set():
+            event: _Inner | None = None
             try:
                 event = self._inbox.get(timeout=TICK_S)
             except queue.Empty:
-                event = None
+                pass
             try:
                 if event is not None:
                     self._handle(event)
-                self._tick()
+                if self._clock.monotonic() >= self._tick_at:  # a flood of events must not be a flood of ticks
+                    self._tick_at = self._clock.monotonic() + TICK_S
+                    self._tick()
             except Exception:
                 # Top of the loop: one defect must not silence every device.
                 log.exception("bridge failed to handle an event", kind=type(event).__name__)
@@ -93,12 +96,12 @@ class Bridge:
         log.info("stopped")
 
     def _put(self, event: _Inner) -> None:
-        try:
-            self._inbox.put_nowait(event)
-        except queue.Full:
+        if isinstance(event, Request | Retained) and self._inbox.qsize() >= MAX_WAITING_REQUESTS:
             passes, held = self._overflow.passes("overflow")
             if passes:
                 log.error("too many messages at once, some are dropped", held_back=held)
+            return
+        self._inbox.put(event)
 
     def _start_when_ready(self) -> None:
         """Ask until the services answer: the instance is not `online` before it can serve."""
@@ -167,7 +170,15 @@ class Bridge:
             self._output.forget_retained()
         if now >= self._sign_at:
             self._sign_at = now + SIGN_OF_LIFE_S
+            self._sign_of_life()
+
+    def _sign_of_life(self) -> None:
+        try:
             runtime.write_bridge_state(self._hub.instance_id, self._output.connected)
+        except OSError as error:
+            passes, _ = self._overflow.passes("sign of life")
+            if passes:
+                log.warning("sign of life not written", reason=str(error))
 
     def _request(self, request: Request) -> None:
         if request.retained:

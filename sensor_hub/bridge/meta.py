@@ -57,7 +57,7 @@ class Meta:
                 "version": __version__,
                 "devices_count": len(hub.sensors),
                 "groups_count": len(hub.groups),
-                "update_interval": hub.update_interval_s,
+                "update_interval": wire.plain(hub.update_interval_s),
                 "uptime": round(self._clock.monotonic() - self._started),
                 "timestamp": self._now(),
                 "services": self._services(),

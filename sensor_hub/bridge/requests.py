@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from datetime import datetime
 from typing import Any
 
 from sensor_hub import commands, logs, properties, wire
@@ -69,11 +70,11 @@ class Requests:
         command = self._parsed(payload, group=group_id)
         if command is None:
             return
-        arrived_at = self._clock.monotonic()
+        arrived, arrived_at = self._clock.now(), self._clock.monotonic()
         self._in_lane(
             ("group", group_id) if group_id in self._groups else ("unknown",),
             lambda execute: self._memory.answer(f"group {group_id}", command, execute),
-            lambda: self._command_members(group_id, command, arrived_at),
+            lambda: self._command_members(group_id, command, arrived, arrived_at),
             lambda body: self._respond(
                 self._topics.group_response(group_id), command, {**body, "results": body.get("results", {})}
             ),
@@ -158,19 +159,22 @@ class Requests:
         if left_s <= 0:
             raise CommandTimeout(f"waited {patience_s:g} s behind other commands to {device_id}; not sent")
         body: dict[str, Json] = {"values": command.values, "timeout": round(left_s * 1000)}
-        if command.timeout is not None and not isinstance(properties.number_of(command.timeout), float):
+        if not commands.has_good_timeout(command):
             body["timeout"] = command.timeout  # refused by the handler, in its turn
         if with_id and command.id is not None:
             body["id"] = command.id
         answer = self._aggregator.command(device_id, body, left_s)
         return {"values": answer.get("values")}
 
-    def _command_members(self, group_id: str, command: Command, arrived_at: float) -> commands.Answer:
+    def _command_members(
+        self, group_id: str, command: Command, arrived: datetime, arrived_at: float
+    ) -> commands.Answer:
         group = self._groups.get(group_id)
         if group is None:
             raise UnknownGroup(f"no group {group_id[:64]!r}")
-        commands.check_not_stale(command, self._clock.now())
+        commands.check_not_stale(command, arrived)
         properties.check_shape(command.values)
+        _ = command.timeout_s  # raises here, once for the group, when it is no number of milliseconds
         waiting = {
             device_id: self._submit_member(device_id, command, arrived_at) for device_id in group.devices
         }

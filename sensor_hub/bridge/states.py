@@ -23,12 +23,14 @@ _NOT_PROPERTIES = ("timestamp", "sensor_id", "device_id")
 class _Device:
     config: SensorConfig
     snapshot: Snapshot | None = None
+    fresh: Snapshot | None = None  # the last one with a value to show; what the broker retains
     sent: Mapping[str, Json] | None = None  # the last state sent, without its timestamp
-    sent_properties: dict[str, str] = field(default_factory=dict)
+    sent_properties: dict[str, str | None] = field(default_factory=dict)  # None: to be sent anew
     due_at: float = 0.0  # monotonic: when the state is sent again although nothing changed
     availability: str | None = None
     error: tuple[str, str] | None = None  # code and severity of the error last sent
     error_at: float = 0.0
+    told: dict[str, bool] = field(default_factory=dict)  # property -> what the last event said of it
 
 
 class StatePublisher:
@@ -55,8 +57,10 @@ class StatePublisher:
             device = self._devices.get(snapshot.device_id)
             if device is None or snapshot.status is Status.UNKNOWN:
                 continue  # an aggregator that has just started knows less than we do
-            before, device.snapshot = device.snapshot, snapshot
-            self._events(device, before)
+            device.snapshot = snapshot
+            if _is_fresh(snapshot):
+                device.fresh = snapshot
+            self._events(device)
             self._availability(device)
             self._state(device)
             self._error(device)
@@ -85,10 +89,12 @@ class StatePublisher:
             if not sensor.enabled:
                 self._send(self._topics.device(sensor.sensor_id, "availability"), "offline", retain=True)
         for device in self._devices.values():
-            device.sent, device.sent_properties, device.availability = None, {}, None
+            device.sent, device.availability = None, None
+            device.sent_properties = dict.fromkeys(device.sent_properties)
             if device.snapshot is not None:
                 self._availability(device)
-                self._state(device)
+                self._send_state(device)
+                self._events(device)
 
     def full_state(self, body: Mapping[str, Json], device_id: str) -> str:
         """The payload of a state topic for a reading's body."""
@@ -96,13 +102,14 @@ class StatePublisher:
         return wire.dumps({"timestamp": body.get("timestamp"), "device_id": device_id, "state": state})
 
     def _state(self, device: _Device, *, again: bool = False) -> None:
-        snapshot = device.snapshot
-        if not self.connected or snapshot is None or snapshot.reading is None:
+        if _is_fresh(device.snapshot):  # else: an old value is not sent again as if it were news
+            self._send_state(device, again=again)
+
+    def _send_state(self, device: _Device, *, again: bool = False) -> None:
+        if not self.connected or device.fresh is None:
             return
-        if snapshot.status not in (Status.ONLINE, Status.DEGRADED):
-            return  # an old value is not sent again as if it were news
         device_id = device.config.sensor_id
-        body = wire.reading_body(snapshot, "device_id")
+        body = wire.reading_body(device.fresh, "device_id")
         facts = {key: value for key, value in body.items() if key != "timestamp"}
         if not again and facts == device.sent:
             return
@@ -125,12 +132,10 @@ class StatePublisher:
                 self._send(topic, text, retain)
         for topic in device.sent_properties.keys() - texts.keys():
             self._send(topic, "", retain=True)  # the device no longer has this property
-        device.sent_properties = texts
+        device.sent_properties = dict(texts)
 
     def _availability(self, device: _Device) -> None:
-        snapshot = device.snapshot
-        fresh = snapshot is not None and snapshot.status in (Status.ONLINE, Status.DEGRADED)
-        word = "online" if fresh else "offline"
+        word = "online" if _is_fresh(device.snapshot) else "offline"
         if device.availability == word:
             return
         if device.availability is not None:
@@ -143,6 +148,8 @@ class StatePublisher:
         if fault is None or device.snapshot is None:
             device.error = None
             return
+        if not self.connected:
+            return  # it begins, for those who listen, when they can hear of it
         kind, now = (fault.code, _severity(fault, device.snapshot.status)), self._clock.monotonic()
         if kind == device.error and now - device.error_at < self._hub.update_interval_s:
             return
@@ -154,17 +161,15 @@ class StatePublisher:
         body = {"error_code": code, "message": message, "severity": severity}
         self._send(self._topics.device(device_id, "error"), wire.dumps({"timestamp": self._now(), **body}))
 
-    def _events(self, device: _Device, before: Snapshot | None) -> None:
+    def _events(self, device: _Device) -> None:
         reading = device.snapshot.reading if device.snapshot is not None else None
-        if reading is None:
+        if reading is None or not self.connected:
             return
         for name, words in SENSOR_TYPES[device.config.sensor_type].events.items():
             now = reading.values.get(name)
-            was = (
-                before.reading.values.get(name) if before is not None and before.reading is not None else None
-            )
-            if not isinstance(now, bool) or now is was or (was is None and not now):
+            if not isinstance(now, bool) or now is device.told.get(name, False):
                 continue
+            device.told[name] = now
             event = words[0] if now else words[1]
             log.info(event.replace("_", " "), device=device.config.sensor_id)
             self._event(
@@ -188,6 +193,14 @@ class StatePublisher:
 def bare(value: Json) -> str:
     """A property's value on its own topic: a JSON literal, or raw text for a string (`""` when empty)."""
     return value if isinstance(value, str) and value else wire.dumps(value)
+
+
+def _is_fresh(snapshot: Snapshot | None) -> bool:
+    return (
+        snapshot is not None
+        and snapshot.reading is not None
+        and snapshot.status in (Status.ONLINE, Status.DEGRADED)
+    )
 
 
 def _severity(fault: Fault, status: Status) -> str:

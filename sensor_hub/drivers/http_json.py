@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 
 from sensor_hub.config.model import SensorConfig, TransportConfig
 from sensor_hub.drivers.base import Driver, PropertySpec, options_of
-from sensor_hub.drivers.http_session import HttpSession, check_value, parse_json
+from sensor_hub.drivers.http_session import HttpSession, parse_json
 from sensor_hub.drivers.http_settings import (
     PLACEHOLDER,
     Command,
@@ -19,6 +19,7 @@ from sensor_hub.drivers.http_settings import (
     HttpSensor,
     authorized,
     http_url_problem,
+    json_problem,
     origin_of,
 )
 from sensor_hub.errors import (
@@ -120,6 +121,10 @@ class HttpJson(Driver):
         if unknown:
             raise InvalidCommand(f"unknown property {unknown[0]}")
         for name, value in values.items():
+            problem = json_problem(value)
+            if problem:
+                raise InvalidCommand(f"{name} {problem}")
+        for name, value in values.items():
             self.counters.commands += 1
             try:
                 self._write(sensor, sensor.settings.commands[name], value)
@@ -201,7 +206,9 @@ def _picked(document: Json, fields: Sequence[_Field]) -> Iterator[tuple[str, Jso
             if item.optional:
                 continue
             raise ReadFailed(f"{item.path} is missing from the answer") from None
-        check_value(item.path, value)
+        problem = json_problem(value)
+        if problem:
+            raise ReadFailed(f"{item.path} {problem}")
         yield item.name, _boolean(item.path, value) if item.boolean else value
 
 

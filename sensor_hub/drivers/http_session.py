@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
 import socket
-import sys
 import threading
 import time
 import weakref
@@ -28,7 +26,6 @@ from sensor_hub.readings import Json
 
 BODY_MAX_BYTES = 1 << 20
 REDIRECTS_MAX = 5
-DEPTH_MAX = 32
 
 _CHUNK_BYTES = 16_384
 _RECUT_S = 0.1
@@ -239,23 +236,3 @@ def parse_json(body: bytes) -> Json:
 
 def _refuse_constant(word: str) -> Json:
     raise ValueError(word)
-
-
-def check_value(name: str, value: Json, depth: int = 0) -> None:
-    """Raise ReadFailed for what cannot be sent on: infinite, too deep, or text that is no Unicode."""
-    if depth > DEPTH_MAX:
-        raise ReadFailed(f"{name} is nested too deeply")
-    if isinstance(value, dict):
-        for key, item in value.items():
-            check_value(name, key, depth)
-            check_value(name, item, depth + 1)
-    elif isinstance(value, list):
-        for item in value:
-            check_value(name, item, depth + 1)
-    elif isinstance(value, str):
-        if any("\ud800" <= char <= "\udfff" for char in value):
-            raise ReadFailed(f"{name} is no valid text")
-    elif isinstance(value, int | float) and not (
-        math.isfinite(value) if isinstance(value, float) else abs(value) <= sys.float_info.max
-    ):
-        raise ReadFailed(f"{name} is no finite number")

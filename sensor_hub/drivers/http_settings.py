@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
+import sys
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -12,7 +15,9 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from sensor_hub.drivers.base import PropertySpec, Settings
 from sensor_hub.drivers.settings import Number, check_property_names
+from sensor_hub.readings import Json
 
+DEPTH_MAX = 32
 Method = Literal["POST", "PUT", "PATCH", "GET"]
 PLACEHOLDER = "{value}"
 
@@ -41,6 +46,23 @@ def _check_headers(headers: dict[str, str]) -> dict[str, str]:
 
 
 HeaderText = Annotated[str, BeforeValidator(_header_text)]
+
+
+def json_problem(value: Json, depth: int = 0) -> str | None:
+    """What keeps a value from being sent as JSON to anybody: infinite, too deep, or text that is no Unicode."""
+    if depth > DEPTH_MAX:
+        return "is nested too deeply"
+    if isinstance(value, dict):
+        parts: Iterable[Json] = itertools.chain(value.keys(), value.values())
+        return next(filter(None, (json_problem(part, depth + 1) for part in parts)), None)
+    if isinstance(value, list):
+        return next(filter(None, (json_problem(part, depth + 1) for part in value)), None)
+    if isinstance(value, str):
+        return "is no valid text" if any("\ud800" <= char <= "\udfff" for char in value) else None
+    if isinstance(value, float):
+        return None if math.isfinite(value) else "is no finite number"
+    too_large = isinstance(value, int) and abs(value) > sys.float_info.max
+    return "is no finite number" if too_large else None
 
 
 class Auth(Settings):
@@ -80,6 +102,14 @@ class Command(Settings):
     step: Number | None = Field(default=None, gt=0)
 
     _headers = field_validator("headers")(_check_headers)
+
+    @field_validator("body")
+    @classmethod
+    def _body_is_json(cls, body: Any) -> Any:
+        problem = json_problem(body)
+        if problem:
+            raise ValueError(problem)
+        return body
 
     @field_validator("url")
     @classmethod
@@ -183,6 +213,6 @@ def http_url_problem(url: str) -> str | None:
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         return allowed
-    if not good or re.search(r"[\x00-\x20\x7f\\]", url):
+    if not good or re.search(r"[\x00-\x20\x7f\\\ud800-\udfff]", url):
         return allowed
     return None

@@ -86,7 +86,7 @@ class ModbusDriver(Driver):
         return {name: self._read(sensor.unit_id, item) for name, item in sensor.registers.items()}
 
     def write(self, sensor_id: str, values: Mapping[str, Json]) -> dict[str, Json]:
-        """Write checked values in their order; returns what the registers now hold."""
+        """Write checked values in their order; returns what was written."""
         sensor = self._sensors[sensor_id]
         orders = [(name, *_order(name, value, sensor.registers)) for name, value in values.items()]
         return {name: self._write(sensor.unit_id, item, data) for name, item, data in orders}

@@ -113,6 +113,9 @@ class Register(Settings):
             low if self.minimum is None else self.minimum,
             high if self.maximum is None else self.maximum,
             self.step,
+            0.0
+            if self.step is not None and self.minimum is None
+            else None,  # not from the register's own end
         )
 
 

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator
 # Keys of a reading that a property of the same name would hide.
 RESERVED_NAMES = frozenset(
     {"sensor_id", "device_id", "type", "unit", "timestamp", "quality", "status", "error", "message"}
-    | {"emulated", "cached", "cache_age"}
+    | {"error_timestamp", "emulated", "cached", "cache_age"}
 )
 _NAME_MAX_CHARS = 64
 

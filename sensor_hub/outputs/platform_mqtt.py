@@ -7,10 +7,12 @@ only enqueue, so that its network thread never waits for a device.
 
 from __future__ import annotations
 
-import ssl
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any
+
+import paho.mqtt.client as mqtt
 
 from sensor_hub import logs
 from sensor_hub.config.model import HubConfig
@@ -20,7 +22,7 @@ from shared.mqtt_client import MQTTClient
 
 log = logs.get(__name__)
 
-RETRY_S = 5
+RETRY_S = 5.0
 MAX_RETRY_S = 30
 GOODBYE_S = 1.5
 
@@ -30,18 +32,17 @@ class PlatformMqtt:
 
     def __init__(self, hub: HubConfig) -> None:
         """Prepare the client; connect to nothing yet."""
-        mqtt = hub.mqtt
-        self._mqtt = mqtt
-        self._topics = Topics(mqtt.base_topic, hub.instance_id)
+        self._mqtt = settings = hub.mqtt
+        self._topics = Topics(settings.base_topic, hub.instance_id)
         self._client = MQTTClient(
             hub.instance_id,
-            base_topic=mqtt.base_topic,
-            host=mqtt.host,
-            port=mqtt.port,
-            username=mqtt.username,
-            password=mqtt.password,
-            qos=mqtt.qos,
-            retain_state=mqtt.retain,
+            base_topic=settings.base_topic,
+            host=settings.host,
+            port=settings.port,
+            username=settings.username,
+            password=settings.password,
+            qos=settings.qos,
+            retain_state=settings.retain,
         )
         self._paho = self._client.client
         self._take: Callable[[Event], None] = lambda _: None
@@ -49,7 +50,10 @@ class PlatformMqtt:
         self._stopping = threading.Event()
         self._own_subscribe: int | None = None
         self._asked_retained = False
-        self._last_reason = ""
+        self._has_tls = False
+        self._told, self._last_reason = False, ""
+        self._often = logs.OncePerMinute()
+        logging.getLogger(MQTTClient.__module__).addFilter(self._lets_client_say)
 
     @property
     def connected(self) -> bool:
@@ -63,15 +67,20 @@ class PlatformMqtt:
             # Entered before connect(), so that the client subscribes too; the messages come to us instead.
             self._client.subscriptions[f"{self._topics.prefix}/{topic}"] = lambda *_: None
         self._chain("on_connect", self._on_connect)
-        self._chain("on_disconnect", self._on_disconnect)
+        self._chain("on_disconnect", self._on_disconnect, first=True)
         self._chain("on_subscribe", self._on_subscribe)
-        self._use_keepalive()
+        self._wrap_connect()
         self._paho.reconnect_delay_set(1, MAX_RETRY_S)
         self._paho.will_set(self._topics.status, "offline", qos=1, retain=True)
         threading.Thread(target=self._connect, name="mqtt-connect", daemon=True).start()
 
     def publish(self, message: Message) -> None:
         """Queue it with the client."""
+        if not self._connected:
+            passes, held = self._often.passes("dropped")
+            if passes:
+                log.warning("not connected, a message is dropped", topic=message.topic, held_back=held)
+            return
         self._client.publish(message.topic, message.payload, retain=message.retain)
 
     def forget_retained(self) -> None:
@@ -99,40 +108,49 @@ class PlatformMqtt:
     def _connect(self) -> None:
         """Until the first connection stands; after that paho reconnects by itself."""
         while not self._stopping.is_set():
+            self._told = False
             try:
                 self._use_tls()
-                if self._client.connect(retry_interval=RETRY_S):
+                if self._client.connect(retry_interval=RETRY_S, max_retries=1):
                     return
-            except (OSError, ssl.SSLError, ValueError) as error:
+                if not self._told and not self._stopping.is_set():
+                    self._tell("no connection to the broker", "it does not answer")
+            except Exception as error:  # noqa: BLE001 - told in a line, once per reason
+                # Foreign code that may raise anything: this thread must try again for ever.
                 self._tell("no connection to the broker", str(error))
-            self._stopping.wait(MAX_RETRY_S)
+            self._stopping.wait(RETRY_S)
 
     def _use_tls(self) -> None:
-        mqtt = self._mqtt
-        if mqtt.tls and self._paho._ssl_context is None:  # paho refuses a second tls_set
+        settings = self._mqtt
+        if settings.tls and not self._has_tls:  # paho refuses a second tls_set
             self._paho.tls_set(
-                ca_certs=str(mqtt.ca_cert) if mqtt.ca_cert else None,
-                certfile=str(mqtt.client_cert) if mqtt.client_cert else None,
-                keyfile=str(mqtt.client_key) if mqtt.client_key else None,
+                ca_certs=str(settings.ca_cert) if settings.ca_cert else None,
+                certfile=str(settings.client_cert) if settings.client_cert else None,
+                keyfile=str(settings.client_key) if settings.client_key else None,
             )
+            self._has_tls = True
 
-    def _use_keepalive(self) -> None:
-        """The platform's client has 60 s built in where it calls paho's connect."""
+    def _wrap_connect(self) -> None:
+        """The platform's client has 60 s of keepalive built in, and keeps to itself why it cannot connect."""
         connect, keepalive_s = self._paho.connect, self._mqtt.keepalive_s
 
-        def connect_with_keepalive(host: str, port: int = 1883, *_: Any, **__: Any) -> Any:
-            return connect(host, port, keepalive_s)
+        def our_connect(host: str, port: int = 1883, *_: Any, **__: Any) -> Any:
+            try:
+                return connect(host, port, keepalive_s)
+            except OSError as error:
+                self._tell("no connection to the broker", str(error))
+                raise
 
-        self._paho.connect = connect_with_keepalive  # type: ignore[method-assign]
+        self._paho.connect = our_connect  # type: ignore[method-assign]
 
-    def _chain(self, name: str, ours: Callable[..., None]) -> None:
-        """Call the client's own callback first, then ours; both callback versions of paho pass through."""
-        theirs = getattr(self._paho, name)
+    def _chain(self, name: str, ours: Callable[..., None], *, first: bool = False) -> None:
+        """Call the client's own callback and ours; both callback versions of paho pass through."""
+        theirs = getattr(self._paho, name) or (lambda *_: None)
+        callbacks = (ours, theirs) if first else (theirs, ours)
 
         def both(*args: Any) -> None:
-            if theirs is not None:
-                theirs(*args)
-            ours(*args)
+            for callback in callbacks:
+                callback(*args)
 
         setattr(self._paho, name, both)
 
@@ -140,17 +158,19 @@ class PlatformMqtt:
 
     def _on_connect(self, _client: Any, _userdata: Any, _flags: Any, reason: Any, *_: Any) -> None:
         if getattr(reason, "is_failure", reason != 0):
-            self._tell("the broker refuses the connection", str(reason))
+            self._tell("the broker refuses the connection", _words(reason, mqtt.connack_string))
             return
         for topic in REQUEST_FILTERS:
             self._paho.message_callback_add(f"{self._topics.prefix}/{topic}", self._on_request)
         wanted = [(f"{self._topics.prefix}/{topic}", 1) for topic in REQUEST_FILTERS]
         self._own_subscribe = self._paho.subscribe(wanted)[1]
 
-    def _on_subscribe(self, _client: Any, _userdata: Any, mid: int, *_: Any) -> None:
+    def _on_subscribe(self, _client: Any, _userdata: Any, mid: int, granted: Any, *_: Any) -> None:
         if mid != self._own_subscribe:
             return
         self._own_subscribe = None
+        if any(getattr(code, "value", code) >= 0x80 for code in granted):
+            log.error("the broker refuses the subscription to requests", prefix=self._topics.prefix)
         self._connected, self._last_reason = True, ""
         self._paho.publish(self._topics.status, "online", qos=1, retain=True)
         if not self._asked_retained:
@@ -163,7 +183,7 @@ class PlatformMqtt:
     def _on_disconnect(self, _client: Any, _userdata: Any, *reason: Any) -> None:
         if self._connected:
             self._connected = False
-            text = str(reason[1] if len(reason) > 1 else reason[0])
+            text = _words(reason[1] if len(reason) > 1 else reason[0], mqtt.error_string)
             if not self._stopping.is_set():
                 log.warning("connection to the broker lost", reason=text)
             self._take(Disconnected(text))
@@ -180,6 +200,16 @@ class PlatformMqtt:
 
     def _tell(self, event: str, reason: str) -> None:
         """Once per reason: a broker that is away for a night is one line."""
+        self._told = True
         if reason != self._last_reason:
             self._last_reason = reason
             log.error(event, host=self._mqtt.host, port=self._mqtt.port, reason=reason)
+
+    def _lets_client_say(self, record: logging.LogRecord) -> bool:
+        """Filter of the client's own log: connecting is told here, anything else once a minute."""
+        return self._connected and self._often.passes(record.getMessage())[0]
+
+
+def _words(reason: Any, of_number: Callable[[Any], str]) -> str:
+    """Why, for people: callbacks of version 1 have a number, those of version 2 an object that says it."""
+    return of_number(reason) if isinstance(reason, int) else str(reason)

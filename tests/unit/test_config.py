@@ -23,7 +23,8 @@ def instance_file(root: Path, document: object, name: str = "hub") -> Path:
     """Write `document` (JSON, or text as it is) as the file of instance `name` below `root`."""
     path = root / "instances" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(document if isinstance(document, str) else json.dumps(document), encoding="utf-8")
+    text = document if isinstance(document, str) else json.dumps(document)
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
     return path
 
 

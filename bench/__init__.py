@@ -1,0 +1,1 @@
+"""Measurements of the whole hub as ratios within one run; never tests."""

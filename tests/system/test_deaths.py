@@ -1,0 +1,61 @@
+"""What becomes of a hub when its own machinery is killed, or a program gives up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import eventually
+from tests.system.hub import Hub, instance_file, leftovers, new_id
+
+pytestmark = [pytest.mark.system, pytest.mark.slow]
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    instance_id = new_id()
+    instance_file(tmp_path, instance_id)
+    with Hub(tmp_path, "--demo", instance_id=instance_id) as started:
+        started.wait_until_online()
+        yield started
+
+
+def nothing_left(hub: Hub) -> bool:
+    return leftovers(hub.id) == []
+
+
+def test_kill_9_of_supervisord_ends_the_hub_non_zero_with_nothing_left(hub: Hub) -> None:
+    hub.supervisord().kill()
+    assert hub.ended(10) == 1
+    assert "supervisord ended unexpectedly" in hub.lines[-1]
+    assert eventually(lambda: nothing_left(hub))
+
+
+def test_kill_9_of_the_launcher_ends_everything_and_frees_its_ports(hub: Hub) -> None:
+    port = hub.url("serial-handler").rsplit(":", 1)[1]
+    hub.process.kill()
+    eventually(lambda: nothing_left(hub), 30)
+    root = Path(hub.env["IOT2MQTT_PATH"])
+    # the same run directory, with all that the crash left in it, and the same port, set by hand
+    with Hub(root, "--demo", instance_id=hub.id, env={"SERIAL_HANDLER_PORT": port}) as again:
+        again.wait_until_online()
+        assert again.url("serial-handler").endswith(f":{port}")
+        assert again.stop() == 0
+
+
+def test_a_program_that_gives_up_ends_the_hub_non_zero_and_is_named(tmp_path: Path) -> None:
+    """The bridge cannot start: its Python says so and ends at once, five times."""
+    instance_id = new_id()
+    instance_file(tmp_path, instance_id)
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nif 'mqtt_bridge.py' in sys.orig_argv:\n    sys.exit('this library is broken')\n"
+    )
+    env = {"PYTHONPATH": str(tmp_path)}
+    with Hub(tmp_path, "--demo", instance_id=instance_id, env=env) as hub:
+        assert hub.ended(60) == 1
+        assert "program gave up, ending the hub program=mqtt-bridge" in hub.output
+        assert "ended because a program gave up program=mqtt-bridge" in hub.lines[-1]
+        assert "this library is broken" in hub.output
+        assert eventually(lambda: nothing_left(hub))

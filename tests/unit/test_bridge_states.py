@@ -1,0 +1,211 @@
+"""What the bridge publishes of a snapshot, and when; time is ours here."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sensor_hub import wire
+from sensor_hub.bridge.states import StatePublisher, bare
+from sensor_hub.clock import Clock
+from sensor_hub.config import load
+from sensor_hub.config.model import HubConfig
+from sensor_hub.errors import HandlerUnreachable
+from sensor_hub.outputs.base import Message
+from sensor_hub.outputs.topics import Topics
+from sensor_hub.readings import Fault, Quality, Reading, Snapshot, Status
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class World:
+    """A publisher of the shipped instance, its clock, and what it sent."""
+
+    def __init__(self, hub: HubConfig) -> None:
+        self.elapsed_s = 0.0
+        self.sent: list[Message] = []
+        clock = Clock(lambda: START + timedelta(seconds=self.elapsed_s), lambda: self.elapsed_s)
+        topics = Topics("base", hub.instance_id)
+        self.prefix = f"{topics.prefix}/devices/"
+        self.states = StatePublisher(hub, topics, self.sent.append, clock)
+        self.states.connected = True
+
+    def take(self) -> dict[str, str]:
+        """What was sent since the last call: topic below `devices/` -> payload."""
+        sent, self.sent[:] = list(self.sent), []
+        return {message.topic.removeprefix(self.prefix): message.payload for message in sent}
+
+    def motion(self, detected: bool | None, *, error: str | None = None, **more: Any) -> dict[str, str]:
+        now = START + timedelta(seconds=self.elapsed_s)
+        snapshot = Snapshot("motion_front_door", "motion", Status.ONLINE, quality=Quality.GOOD)
+        if detected is not None:
+            snapshot = replace(snapshot, reading=Reading({"motion_detected": detected}, now))
+        if error is not None:
+            status = Status.DEGRADED if detected is not None else Status.OFFLINE
+            snapshot = replace(snapshot, status=status, fault=Fault(error, "why", now))
+        self.states.changed([replace(snapshot, **more)])
+        return self.take()
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    hub = load({"INSTANCE_NAME": "sensor_hub_01"}, secrets_dir=tmp_path)
+    return World(hub)
+
+
+def event_of(sent: dict[str, str]) -> str | None:
+    payload = sent.get("motion_front_door/events")
+    body = wire.loads(payload) if payload else None
+    return str(body["event"]) if isinstance(body, dict) else None
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (True, "true"),
+        (False, "false"),
+        (None, "null"),
+        (0, "0"),
+        (-2.5, "-2.5"),
+        (1e21, "1e+21"),
+        ("", '""'),
+        ("null", "null"),
+        ("ü {", "ü {"),
+        ({"a": [1, None]}, '{"a":[1,null]}'),
+        ([], "[]"),
+    ],
+)
+def test_a_bare_value_is_a_json_literal_or_raw_text(value: Any, text: str) -> None:
+    assert bare(value) == text
+
+
+def test_an_unchanged_reading_is_sent_again_after_the_update_interval_only(world: World) -> None:
+    assert "motion_front_door/state" in world.motion(False)
+    world.elapsed_s = 9.9
+    assert world.motion(False) == {}
+    world.states.tick()
+    assert world.take() == {}
+    world.elapsed_s = 10.0
+    world.states.tick()
+    assert world.take().keys() == {"motion_front_door/state"}
+
+
+def test_the_first_reading_with_motion_is_an_event_and_one_without_is_none(world: World) -> None:
+    assert event_of(world.motion(False)) is None
+    assert event_of(world.motion(True)) == "motion_detected"
+    assert event_of(world.motion(True)) is None
+    assert event_of(world.motion(False)) == "motion_cleared"
+
+
+def test_motion_seen_before_the_connection_stands_is_an_event_when_it_does(world: World) -> None:
+    world.states.connected = False
+    assert world.motion(True) == {}
+    world.states.connected = True
+    world.states.announce()
+    assert event_of(world.take()) == "motion_detected"
+    world.states.announce()
+    assert event_of(world.take()) is None
+
+
+def test_motion_is_cleared_after_an_outage_between(world: World) -> None:
+    world.motion(True)
+    world.motion(None, error="READ_FAILED")
+    assert event_of(world.motion(False)) == "motion_cleared"
+    world.motion(None, error="READ_FAILED")
+    assert event_of(world.motion(False)) is None
+
+
+def test_an_error_is_sent_when_it_begins_or_changes_and_once_per_interval(world: World) -> None:
+    topic = "motion_front_door/error"
+    assert topic in world.motion(False, error="READ_FAILED")
+    assert topic not in world.motion(False, error="READ_FAILED")
+    assert topic in world.motion(False, error="READ_TIMEOUT")
+    world.elapsed_s = 9.9
+    assert topic not in world.motion(False, error="READ_TIMEOUT")
+    world.elapsed_s = 10.0
+    assert topic in world.motion(False, error="READ_TIMEOUT")
+    assert topic not in world.motion(False)
+    assert topic in world.motion(False, error="READ_TIMEOUT")
+
+
+def test_an_error_that_began_while_nobody_could_hear_it_begins_when_they_can(world: World) -> None:
+    world.states.connected = False
+    world.motion(None, error="READ_FAILED")
+    world.states.connected = True
+    assert "motion_front_door/error" in world.motion(None, error="READ_FAILED")
+
+
+@pytest.mark.parametrize(
+    ("detected", "code", "severity"),
+    [
+        (True, "READ_FAILED", "warning"),
+        (None, "READ_FAILED", "error"),
+        (None, "TRANSPORT_DOWN", "critical"),
+        (None, "HANDLER_ERROR", "critical"),
+    ],
+)
+def test_the_severity_of_an_error(world: World, detected: bool | None, code: str, severity: str) -> None:
+    body = wire.loads(world.motion(detected, error=code)["motion_front_door/error"])
+    assert isinstance(body, dict)
+    assert (body["error_code"], body["message"], body["severity"]) == (code, "why", severity)
+
+
+def test_the_last_state_of_an_offline_device_is_announced_with_its_old_time(world: World) -> None:
+    state = world.motion(True)["motion_front_door/state"]
+    world.elapsed_s = 60.0
+    assert world.motion(None, error="READ_FAILED")["motion_front_door/availability"] == "offline"
+    world.states.tick()
+    assert world.take() == {}
+    world.states.announce()
+    sent = world.take()
+    assert sent["motion_front_door/state"] == state
+    assert sent["motion_front_door/state/motion_detected"] == "true"
+    assert sent["motion_front_door/availability"] == "offline"
+
+
+def test_a_device_that_is_back_says_its_state_even_if_it_is_the_old_one(world: World) -> None:
+    world.motion(True)
+    world.motion(None, error="READ_FAILED")
+    sent = world.motion(True)
+    assert sent["motion_front_door/availability"] == "online"
+    assert "motion_front_door/state" in sent
+
+
+def test_a_property_that_vanished_while_disconnected_is_cleared(world: World) -> None:
+    now = START
+    world.motion(True, reading=Reading({"motion_detected": True, "battery_level": 9}, now))
+    world.states.connected = False
+    world.motion(True)
+    world.states.connected = True
+    world.states.announce()
+    assert world.take()["motion_front_door/state/battery_level"] == ""
+
+
+def test_an_aggregator_that_has_just_started_does_not_undo_what_is_known(world: World) -> None:
+    world.motion(True)
+    assert world.motion(None, status=Status.UNKNOWN) == {}
+    assert world.states.online("motion_front_door")
+
+
+def test_values_age_while_the_aggregator_is_gone(world: World) -> None:
+    world.motion(True)
+    world.states.lost(HandlerUnreachable("gone"))
+    sent = world.take()
+    assert "HANDLER_ERROR" in sent["motion_front_door/error"]
+    assert world.states.online("motion_front_door")
+    world.elapsed_s = 3600.0
+    world.states.lost(HandlerUnreachable("gone"))
+    assert world.take()["motion_front_door/availability"] == "offline"
+    assert not world.states.online("motion_front_door")
+
+
+@pytest.mark.parametrize(
+    ("name", "level"),
+    [("a/b+c#d", "a_b_c_d"), ("ü °", "ü °"), ("a\ufffe\U0001fffftb", "a__tb"), ("x\u0085", "x_")],
+)
+def test_what_no_topic_level_may_hold_becomes_an_underscore(name: str, level: str) -> None:
+    assert Topics("b", "i").state_property("d", name) == f"b/v1/instances/i/devices/d/state/{level}"

@@ -1,0 +1,79 @@
+"""Each failing part of an instance is a reason of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from sensor_hub import health, runtime, supervision
+from sensor_hub.runtime import Instance
+from tests.broker import free_port
+
+
+@pytest.fixture
+def instance_id(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An instance of which supervisord says that all runs, and that has no service."""
+    name = f"t{uuid.uuid4().hex[:8]}"
+    runtime.run_dir(name).mkdir(mode=0o700)
+    runtime.write_instance(Instance(name, os.getpid(), {}, "broker:1883"))
+    monkeypatch.setattr(supervision, "program_states", lambda _: dict.fromkeys(health.PROGRAMS, "RUNNING"))
+    yield name
+    shutil.rmtree(runtime.run_dir(name))
+
+
+def loop_turned(instance_id: str, ago_s: float, *, connected: bool = True) -> None:
+    facts = {"connected": connected, "loop_turned_at": time.monotonic() - ago_s, "detail": ""}
+    (runtime.run_dir(instance_id) / "bridge.json").write_text(json.dumps(facts))
+
+
+def test_a_hub_whose_parts_all_work_has_no_reason(instance_id: str) -> None:
+    loop_turned(instance_id, 1)
+    assert health.reasons(instance_id) == []
+
+
+@pytest.mark.parametrize(("ago_s", "ill"), [(29.0 - 10, False), (31.0, True)])
+def test_a_loop_must_have_turned_within_30_seconds(instance_id: str, ago_s: float, ill: bool) -> None:
+    loop_turned(instance_id, ago_s)
+    assert health.reasons(instance_id) == (["mqtt-bridge's loop has not turned for 31 s"] if ill else [])
+
+
+def test_a_broker_that_is_away_is_named(instance_id: str) -> None:
+    loop_turned(instance_id, 1, connected=False)
+    assert health.reasons(instance_id) == ["no MQTT connection to broker:1883"]
+
+
+def test_a_bridge_that_never_turned_is_a_reason(instance_id: str) -> None:
+    assert health.reasons(instance_id) == ["mqtt-bridge has not started its loop yet"]
+
+
+def test_a_program_that_does_not_run_is_named_with_its_state(
+    instance_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop_turned(instance_id, 1)
+    states = {"serial-handler": "BACKOFF", "http-poller": "RUNNING", "state-aggregator": "RUNNING"}
+    monkeypatch.setattr(supervision, "program_states", lambda _: states)
+    assert health.reasons(instance_id) == ["serial-handler is BACKOFF", "mqtt-bridge is missing"]
+
+
+def test_a_service_that_does_not_answer_is_named(instance_id: str) -> None:
+    loop_turned(instance_id, 1)
+    url = f"http://127.0.0.1:{free_port()}"
+    runtime.write_instance(Instance(instance_id, os.getpid(), {"http-poller": url}, "broker:1883"))
+    (reason,) = health.reasons(instance_id)
+    assert reason.startswith(f"http-poller: {url} is not reachable")
+
+
+def test_a_launcher_that_was_killed_leaves_an_instance_that_is_not_running(instance_id: str) -> None:
+    runtime.write_instance(Instance(instance_id, 2**22 + 1, {}, "broker:1883"))
+    assert health.reasons(instance_id) == [f"{instance_id} is not running"]
+
+
+def test_a_disabled_instance_is_healthy(instance_id: str) -> None:
+    runtime.write_instance(Instance(instance_id, os.getpid(), {}, "", enabled=False))
+    assert health.reasons(instance_id) == []

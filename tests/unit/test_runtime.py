@@ -1,0 +1,65 @@
+"""The small files that the parts of a running instance share."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from sensor_hub import runtime
+from sensor_hub.runtime import Instance
+
+
+@pytest.fixture
+def instance_id() -> Iterator[str]:
+    name = f"t{uuid.uuid4().hex[:8]}"
+    runtime.run_dir(name).mkdir(mode=0o700)
+    yield name
+    shutil.rmtree(runtime.run_dir(name))
+
+
+def test_what_the_launcher_decided_is_read_as_written(instance_id: str) -> None:
+    written = Instance(instance_id, os.getpid(), {"http-poller": "http://localhost:5012"}, "broker:1883")
+    runtime.write_instance(written)
+    assert runtime.read_instance(instance_id) == written
+
+
+def test_an_instance_is_listed_while_its_launcher_lives(instance_id: str) -> None:
+    runtime.write_instance(Instance(instance_id, os.getpid(), {}, ""))
+    assert instance_id in runtime.running_instances()
+    runtime.write_instance(Instance(instance_id, 2**22 + 1, {}, ""))
+    assert instance_id not in runtime.running_instances()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"unknown": 1}', "\ud83d".encode("utf-16", "surrogatepass")]
+)
+def test_a_file_that_says_nothing_usable_counts_as_absent(instance_id: str, text: str | bytes) -> None:
+    data = text if isinstance(text, bytes) else text.encode()
+    for name in ("instance.json", "bridge.json", "fatal.json"):
+        (runtime.run_dir(instance_id) / name).write_bytes(data)
+    assert runtime.read_instance(instance_id) is None
+    assert runtime.read_bridge_state(instance_id) is None
+    assert runtime.read_fatal(instance_id) is None
+    assert instance_id not in runtime.running_instances()
+
+
+def test_the_bridges_sign_of_life_has_the_time_of_its_writing(instance_id: str) -> None:
+    before = time.monotonic()
+    runtime.write_bridge_state(instance_id, connected=True)
+    state = runtime.read_bridge_state(instance_id)
+    assert state is not None
+    assert state.connected
+    assert before <= state.loop_turned_at <= time.monotonic()
+
+
+def test_no_draft_is_left_beside_the_files(instance_id: str) -> None:
+    runtime.write_fatal(instance_id, "mqtt-bridge")
+    assert [path.name for path in runtime.run_dir(instance_id).iterdir()] == ["fatal.json"]
+    assert json.loads((runtime.run_dir(instance_id) / "fatal.json").read_text()) == {"program": "mqtt-bridge"}
+    assert runtime.read_fatal(instance_id) == "mqtt-bridge"

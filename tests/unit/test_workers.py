@@ -1,0 +1,414 @@
+"""A line's worker with a driver that does what the test says: order of work, dead units, reconnecting.
+
+Time stands still unless moved; asking the line for a read makes its worker look at the clock again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from sensor_hub.config.model import Handler, SensorConfig, TransportConfig
+from sensor_hub.drivers.base import Driver, PropertySpec, Settings
+from sensor_hub.errors import (
+    CircuitOpen,
+    CommandTimeout,
+    DeviceRefused,
+    HubError,
+    ReadFailed,
+    ReadTimeout,
+    TransportDown,
+)
+from sensor_hub.readings import Json, Status
+from sensor_hub.tracking import Tracker
+from sensor_hub.workers import Line, LineState
+from tests.support import eventually
+from tests.unit.manual_clock import ManualClock
+
+SILENCE_S = 0.5
+
+
+class Scripted(Driver):
+    """Keeps what it was asked; `fails` says which error a sensor's read or the line's opening ends in."""
+
+    name = "scripted"
+    transport_settings = sensor_settings = Settings
+
+    def __init__(self, transport: TransportConfig, units: Mapping[str, int], time: ManualClock) -> None:
+        super().__init__(transport, [])
+        self._units, self._time = units, time
+        self.done: list[tuple[str, str]] = []
+        self.fails: dict[str, HubError] = {}
+        self.down: TransportDown | None = None
+        self.connects = 0
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def unit_id(self, sensor_id: str) -> int:
+        return self._units[sensor_id]
+
+    def properties(self, sensor_id: str) -> Mapping[str, PropertySpec]:
+        return {}
+
+    def connect(self) -> None:
+        self.connects += 1
+        if self.down is not None:
+            raise self.down
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def read(self, sensor_id: str) -> Mapping[str, Json]:
+        self.done.append(("read", sensor_id))
+        self._exchange(sensor_id)
+        return {"value": len(self.done)}
+
+    def write(self, sensor_id: str, values: Mapping[str, Json]) -> Mapping[str, Json]:
+        self.done.append(("write", sensor_id))
+        self._exchange(sensor_id)
+        return values
+
+    def _exchange(self, sensor_id: str) -> None:
+        assert self.gate.wait(30)
+        error = self.fails.get(sensor_id)
+        if error is not None:
+            if isinstance(error, ReadTimeout):
+                self._time.advance(SILENCE_S)
+            raise error
+
+    def count(self, kind: str, sensor_id: str) -> int:
+        return self.done.count((kind, sensor_id))
+
+
+class Bench:
+    """A line with sensors, `units` by sensor id; not started."""
+
+    def __init__(self, units: Mapping[str, int], handler: Handler = Handler.SERIAL, **transport: Any) -> None:
+        self.time = ManualClock()
+        config = TransportConfig("bus0", "scripted", "tcp://u:hunter2@h", handler, "x", **transport)
+        sensors = [SensorConfig(name, "generic", "", "bus0", handler, "x", 1000, 3000) for name in units]
+        self.driver = Scripted(config, units, self.time)
+        self.tracker = Tracker(sensors, self.time.clock, {})
+        self.line = Line(config, self.driver, sensors, self.tracker, self.time.clock)
+
+    def start(self) -> Bench:
+        self.line.start()
+        return self
+
+    def error_of_read(self, sensor_id: str) -> str | None:
+        try:
+            self.line.read(sensor_id)
+        except HubError as error:
+            return error.code
+        return None
+
+    def read_all_once(self) -> Bench:
+        """Let the first background reads pass: the next are 1000 s away."""
+        eventually(lambda: all(self.status(name) is not Status.UNKNOWN for name in self.driver._units))
+        return self
+
+    def status(self, sensor_id: str) -> Status:
+        return self.tracker.snapshot(sensor_id).status
+
+
+Make = Callable[..., Bench]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    made: list[Bench] = []
+
+    def begin(units: Sequence[str] | Mapping[str, int] = ("a",), **kwargs: Any) -> Bench:
+        by_name = units if isinstance(units, Mapping) else {name: n for n, name in enumerate(units, 1)}
+        made.append(Bench(by_name, **kwargs))
+        return made[-1]
+
+    yield begin
+    for bench in made:
+        bench.driver.gate.set()
+        if bench.line._thread.is_alive():
+            bench.line.stop(10)
+
+
+def queued(line: Line) -> int:
+    return len(line._commands) + len(line._reads)
+
+
+def test_commands_go_before_reads_that_somebody_waits_for_and_those_before_background_reads(
+    make: Make,
+) -> None:
+    bench = make(["a", "b", "c", "d"])
+    bench.driver.gate.clear()
+    bench.start()
+    eventually(lambda: bench.driver.done == [("read", "a")])  # b, c and d are due in the background
+    with ThreadPoolExecutor(3) as pool:
+        reads = pool.submit(bench.line.read, "d")
+        eventually(lambda: queued(bench.line) == 1)
+        writes = [pool.submit(bench.line.command, "c", {"x": 1}, 30.0)]
+        eventually(lambda: queued(bench.line) == 2)
+        writes.append(pool.submit(bench.line.command, "b", {"x": 2}, 30.0))
+        eventually(lambda: queued(bench.line) == 3)
+        bench.driver.gate.set()
+        assert [write.result(30) for write in writes] == [{"x": 1}, {"x": 2}]
+        assert reads.result(30).status is Status.ONLINE
+    bench.read_all_once()
+    order = bench.driver.done
+    assert order[:4] == [("read", "a"), ("write", "c"), ("write", "b"), ("read", "d")]
+    assert set(order[4:]) <= {("read", "b"), ("read", "c")}
+
+
+def test_callers_that_wait_for_the_same_device_share_one_read(make: Make) -> None:
+    bench = make(["a", "b"]).start().read_all_once()
+    bench.driver.gate.clear()
+    with ThreadPoolExecutor(11) as pool:
+        busy = pool.submit(bench.line.read, "b")
+        eventually(lambda: bench.driver.count("read", "b") == 2)
+        asked = [pool.submit(bench.line.read, "a") for _ in range(10)]
+        eventually(lambda: sum(each.running() for each in asked) == 10 and queued(bench.line) == 1)
+        bench.driver.gate.set()
+        snapshots = [each.result(30) for each in asked]
+        assert busy.result(30).status is Status.ONLINE
+    assert bench.driver.count("read", "a") <= 3  # a straggler may have come after the shared one began
+    assert all(snapshot.status is Status.ONLINE for snapshot in snapshots)
+
+
+def test_a_read_is_fresh_each_time(make: Make) -> None:
+    bench = make().start().read_all_once()
+    first, second = bench.line.read("a"), bench.line.read("a")
+    assert first.reading is not None
+    assert second.reading is not None
+    assert second.reading.values["value"] == int(str(first.reading.values["value"])) + 1
+
+
+def test_a_command_that_nobody_waits_for_any_more_is_never_sent(make: Make) -> None:
+    bench = make(["a", "b"]).start().read_all_once()
+    bench.driver.gate.clear()
+    with ThreadPoolExecutor(2) as pool:
+        busy = pool.submit(bench.line.read, "b")
+        eventually(lambda: bench.driver.count("read", "b") == 2)
+        with pytest.raises(CommandTimeout, match=r"no answer within 0\.05 s"):
+            bench.line.command("a", {"x": 1}, 0.05)
+        bench.time.advance(0.06)
+        bench.driver.gate.set()
+        busy.result(30)
+    assert bench.line.command("b", {"x": 2}, 30.0) == {"x": 2}
+    assert [what for what in bench.driver.done if what[0] == "write"] == [("write", "b")]
+
+
+def test_a_written_device_is_read_at_once(make: Make) -> None:
+    bench = make().start().read_all_once()
+    bench.line.command("a", {"x": 1}, 30.0)
+    eventually(lambda: bench.driver.done == [("read", "a"), ("write", "a"), ("read", "a")])
+
+
+@pytest.mark.parametrize("error", [DeviceRefused("exception 2"), ReadFailed("bad"), ReadTimeout("silent")])
+def test_a_commands_error_is_its_answer_and_the_line_goes_on(make: Make, error: HubError) -> None:
+    bench = make().start().read_all_once()
+    bench.driver.fails["a"] = error
+    with pytest.raises(type(error)):
+        bench.line.command("a", {"x": 1}, 30.0)
+    del bench.driver.fails["a"]
+    assert bench.line.command("a", {"x": 1}, 30.0) == {"x": 1}
+    assert bench.line.state is LineState.UP
+
+
+# -- units that do not answer --------------------------------------------------------------------------------------
+
+
+def test_a_unit_that_is_silent_three_times_is_left_alone_and_then_probed(make: Make) -> None:
+    bench = make()
+    bench.driver.fails["a"] = ReadTimeout("silent")
+    bench.start().read_all_once()
+    assert [bench.error_of_read("a") for _ in range(3)] == ["READ_TIMEOUT", "READ_TIMEOUT", "CIRCUIT_OPEN"]
+    with pytest.raises(CircuitOpen, match=r"unit 1 did not answer 3 times in a row; next try in 10\.0 s"):
+        bench.line.command("a", {"x": 1}, 30.0)
+    assert bench.driver.count("read", "a") == 3
+    assert bench.driver.count("write", "a") == 0
+    bench.time.advance(10.0)
+    assert bench.error_of_read("a") == "READ_TIMEOUT"
+    assert bench.error_of_read("a") == "CIRCUIT_OPEN"
+    bench.time.advance(10.0)
+    del bench.driver.fails["a"]
+    assert bench.error_of_read("a") is None
+    assert bench.status("a") is Status.ONLINE
+
+
+@pytest.mark.parametrize("error", [ReadFailed("bad checksum"), DeviceRefused("exception 2")])
+def test_a_unit_that_answers_wrongly_lives_and_is_not_left_alone(make: Make, error: HubError) -> None:
+    bench = make()
+    bench.driver.fails["a"] = error
+    bench.start().read_all_once()
+    assert [bench.error_of_read("a") for _ in range(5)] == [error.code] * 5
+
+
+def test_many_sensors_of_a_dead_unit_cost_no_more_time_than_one(make: Make) -> None:
+    names = [f"dead{number}" for number in range(10)]
+    bench = make({**dict.fromkeys(names, 9), "alive": 1})
+    bench.driver.fails.update(dict.fromkeys(names, ReadTimeout("silent")))
+    bench.start().read_all_once()
+    assert len([sensor_id for _, sensor_id in bench.driver.done if sensor_id in names]) == 3
+    assert {str(bench.status(name)) for name in names} == {"offline"}
+    fault = bench.tracker.snapshot("dead9").fault
+    assert fault is not None
+    assert (fault.code, fault.message) == ("READ_TIMEOUT", "silent")
+    assert bench.status("alive") is Status.ONLINE
+
+
+def test_a_dead_unit_does_not_close_the_circuit_of_another(make: Make) -> None:
+    bench = make(["a", "b"])
+    bench.driver.fails["a"] = ReadTimeout("silent")
+    bench.start().read_all_once()
+    for _ in range(2):
+        bench.error_of_read("a")
+    assert bench.error_of_read("a") == "CIRCUIT_OPEN"
+    assert bench.error_of_read("b") is None
+    assert bench.error_of_read("a") == "CIRCUIT_OPEN"
+
+
+def test_an_http_endpoint_has_no_circuit(make: Make) -> None:
+    bench = make(handler=Handler.HTTP)
+    bench.driver.fails["a"] = ReadTimeout("silent")
+    bench.start().read_all_once()
+    assert [bench.error_of_read("a") for _ in range(5)] == ["READ_TIMEOUT"] * 5
+
+
+# -- the line itself -----------------------------------------------------------------------------------------------
+
+
+def down_bench(make: Make, units: Sequence[str] = ("a",), **transport: Any) -> Bench:
+    bench = make(units, **transport)
+    bench.driver.down = TransportDown("no such port")
+    bench.start()
+    eventually(lambda: bench.line.state is LineState.DOWN)
+    return bench
+
+
+def test_a_line_that_is_down_fails_every_job_at_once_and_all_its_devices_are_offline(make: Make) -> None:
+    bench = down_bench(make, ["a", "b"])
+    assert bench.error_of_read("a") == "TRANSPORT_DOWN"
+    with pytest.raises(TransportDown, match="no such port"):
+        bench.line.command("b", {"x": 1}, 30.0)
+    assert {str(bench.status(name)) for name in ("a", "b")} == {"offline"}
+    assert bench.driver.done == []
+
+
+def pauses(bench: Bench, count: int) -> list[float]:
+    """The pauses before the next tries; time moves on to each."""
+    found: list[float] = []
+    for number in range(1, count + 1):
+        tried = eventually(lambda: bench.line.describe()["next_retry_s"] and bench.driver.connects)
+        assert tried == number
+        pause_s = float(str(bench.line.describe()["next_retry_s"]))
+        found.append(pause_s)
+        bench.time.advance(pause_s)
+        bench.error_of_read("a")  # makes the worker look at the clock
+    return found
+
+
+@pytest.mark.parametrize(
+    ("backoff_s", "expected"),
+    [(1.0, [1, 2, 4, 8, 16, 30, 30]), (0.25, [0.25, 0.5, 1, 2]), (45.0, [45, 45, 45])],
+)
+def test_pauses_between_tries_double_up_to_30_s(make: Make, backoff_s: float, expected: list[float]) -> None:
+    bench = down_bench(make, reconnect_backoff_s=backoff_s)
+    assert pauses(bench, len(expected)) == expected
+
+
+def test_a_line_that_comes_back_reads_everything_and_begins_with_short_pauses_again(make: Make) -> None:
+    bench = down_bench(make, ["a", "b"])
+    pauses(bench, 3)
+    bench.driver.down = None
+    bench.time.advance(8)
+    bench.error_of_read("a")
+    eventually(lambda: {str(bench.status(name)) for name in ("a", "b")} == {"online"})
+    described = bench.line.describe()
+    assert (described["state"], described["last_error"], described["next_retry_s"]) == ("up", None, None)
+    bench.driver.down = bench.driver.fails["a"] = TransportDown("unplugged")
+    assert bench.error_of_read("a") == "TRANSPORT_DOWN"
+    assert bench.line.describe()["next_retry_s"] == 1.0
+    assert bench.status("b") is Status.OFFLINE
+
+
+def test_a_line_is_given_up_after_reconnect_timeout_sec(make: Make) -> None:
+    bench = down_bench(make, reconnect_timeout_s=10.0)
+    assert pauses(bench, 4) == [1, 2, 4, 8]
+    described = bench.line.describe()
+    assert described["last_error"] == "gave up after 10 s (reconnect_timeout_sec): no such port"
+    assert (described["state"], described["next_retry_s"]) == ("down", None)
+    bench.driver.down = None
+    bench.time.advance(3600)
+    with pytest.raises(TransportDown, match="gave up after 10 s"):
+        bench.line.read("a")
+    assert bench.driver.connects == 4
+
+
+def test_a_command_that_loses_the_line_says_so(make: Make) -> None:
+    bench = make(["a", "b"]).start().read_all_once()
+    bench.driver.fails["a"] = bench.driver.down = TransportDown("unplugged")
+    with pytest.raises(TransportDown, match="unplugged"):
+        bench.line.command("a", {"x": 1}, 30.0)
+    eventually(lambda: bench.status("b") is Status.OFFLINE)
+
+
+def test_a_defect_in_a_driver_does_not_silence_the_line_for_ever(make: Make) -> None:
+    bench = make(["a", "b"]).start().read_all_once()
+    bench.driver.fails["a"] = ZeroDivisionError("defect")  # type: ignore[assignment]
+    with pytest.raises(CommandTimeout):
+        bench.line.command("a", {"x": 1}, 0.5)
+    eventually(lambda: bench.line.state is LineState.DOWN)
+    bench.driver.fails.clear()
+    bench.time.advance(1.0)
+    bench.error_of_read("b")
+    eventually(lambda: bench.line.state is LineState.UP)
+    assert bench.error_of_read("b") is None
+
+
+def test_stopping_fails_what_waits_and_refuses_what_comes(make: Make) -> None:
+    bench = make(["a", "b"]).start().read_all_once()
+    bench.driver.gate.clear()
+    with ThreadPoolExecutor(4) as pool:
+        pool.submit(bench.line.read, "b")
+        eventually(lambda: bench.driver.count("read", "b") == 2)
+        waiting: list[Future[Any]] = [
+            pool.submit(bench.line.read, "a"),
+            pool.submit(bench.line.command, "a", {"x": 1}, 30.0),
+        ]
+        eventually(lambda: queued(bench.line) == 2)
+        stopping = pool.submit(bench.line.stop, 30.0)
+        eventually(lambda: bench.line._stopping)
+        bench.driver.gate.set()
+        for each in waiting:
+            with pytest.raises(TransportDown, match="stopping"):
+                each.result(30)
+        stopping.result(30)
+    assert bench.error_of_read("a") == "TRANSPORT_DOWN"
+    with pytest.raises(TransportDown, match="stopping"):
+        bench.line.command("a", {"x": 1}, 30.0)
+    assert bench.driver.count("write", "a") == 0
+
+
+def test_a_line_describes_itself_without_the_password_in_its_url(make: Make) -> None:
+    bench = make(["a", "b"])
+    bench.driver.fails["b"] = ReadFailed("bad checksum")
+    bench.start().read_all_once()
+    described = bench.line.describe()
+    assert described.keys() == {
+        "transport_id", "driver", "url", "parallelism", "worker_pid", "state", "since", "last_error",
+        "next_retry_s", "counters", "units",
+    }  # fmt: skip
+    assert described["url"] == "tcp://u:***@h"
+    assert described["units"] == [
+        {"unit_id": 1, "state": "online", "reads": 1, "errors": 0, "round_trip_ms": 0.0, "last_error": None},
+        {
+            "unit_id": 2,
+            "state": "offline",
+            "reads": 1,
+            "errors": 1,
+            "round_trip_ms": None,
+            "last_error": "bad checksum",
+        },
+    ]

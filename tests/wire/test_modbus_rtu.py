@@ -1,0 +1,588 @@
+"""Modbus RTU on a pseudo-terminal: literal frames, every way a line can lie, and what must come of it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sensor_hub.config.model import SensorConfig, TransportConfig
+from sensor_hub.drivers.modbus import ModbusRtu
+from sensor_hub.drivers.modbus_frames import Expected, crc_of, rtu_answers, rtu_strangers
+from sensor_hub.errors import (
+    DeviceRefused,
+    HubError,
+    InvalidCommand,
+    ReadFailed,
+    ReadTimeout,
+    TransportDown,
+    ValueOutOfRange,
+)
+from sensor_hub.readings import Json
+from tests.support import eventually
+from tests.wire.scripted_peers import (
+    CLOSE,
+    PtyPeer,
+    Reply,
+    RtuOverTcpPeer,
+    hexed,
+    line,
+    on_pty,
+    on_tcp,
+    register,
+    sensor,
+)
+
+ASK = hexed("03 04 00 01 00 01 61 E8")  # unit 3, input register 1
+ANSWER_22_5 = hexed("03 04 02 00 E1 00 B8")
+ANSWER_22_0 = hexed("03 04 02 00 DC C1 69")
+ANSWER_60_0 = hexed("03 04 02 02 58 C0 6A")
+UNIT_5_ANSWERS = hexed("05 04 02 00 E1 88 B8")
+TEMPERATURE = sensor(unit_id=3, register=register(data_type="int16", scale=0.1))
+HUMIDITY = sensor("s2", unit_id=3, register=register(address=2, scale=0.1))
+SHORT_S = 0.15
+
+
+def on_holding(address: int = 10, **more: Json) -> SensorConfig:
+    return sensor(unit_id=1, register=register("holding", address, write=True, **more))
+
+
+@contextmanager
+def connected(transport: TransportConfig, *sensors: SensorConfig) -> Iterator[ModbusRtu]:
+    driver = ModbusRtu(transport, sensors)
+    driver.connect()
+    try:
+        yield driver
+    finally:
+        driver.close()
+
+
+@contextmanager
+def device(
+    *replies: Reply, sensors: tuple[SensorConfig, ...] = (TEMPERATURE, HUMIDITY), timeout_s: float = SHORT_S
+) -> Iterator[tuple[ModbusRtu, PtyPeer]]:
+    with on_pty(*replies) as peer, connected(line(peer.path, timeout_s=timeout_s), *sensors) as driver:
+        yield driver, peer
+
+
+# -- frames, without a line -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "frame",
+    ["11 03 00 6B 00 03 76 87", "01 04 00 00 00 01 31 CA", "01 04 02 FF FF B8 80", "01 86 03 02 61"],
+)
+def test_crc_is_that_of_the_worked_examples(frame: str) -> None:
+    whole = hexed(frame)
+    assert crc_of(whole[:-2]) == whole[-2:]
+
+
+def test_an_answer_is_found_between_noise_and_others() -> None:
+    heard = b"\x00\xff" + UNIT_5_ANSWERS + ANSWER_22_5 + b"\x03\x04"
+    assert list(rtu_answers(heard, Expected.to(ASK[:-2]))) == [ANSWER_22_5]
+    assert rtu_strangers(heard) == {3, 5}
+
+
+@given(st.binary(max_size=40))
+def test_random_bytes_hold_no_answer(heard: bytes) -> None:
+    assert list(rtu_answers(heard, Expected.to(ASK[:-2]))) == []
+
+
+@given(st.binary(max_size=20), st.binary(max_size=20))
+def test_an_answer_is_found_whatever_surrounds_it(before: bytes, after: bytes) -> None:
+    found = list(rtu_answers(before + ANSWER_22_5 + after, Expected.to(ASK[:-2])))
+    assert found == [ANSWER_22_5]
+
+
+# -- reading ----------------------------------------------------------------------------------------------
+
+
+def test_an_input_register_is_asked_for_and_scaled() -> None:
+    with device(ANSWER_22_5) as (driver, peer):
+        assert driver.read("s1") == {"value": 22.5}
+        assert peer.requests == [ASK]
+        assert (driver.counters.reads, driver.counters.errors) == (1, 0)
+
+
+def test_a_negative_temperature_is_negative() -> None:
+    with device(hexed("03 04 02 FF 9C 81 69")) as (driver, _):
+        assert driver.read("s1") == {"value": -10.0}
+
+
+@pytest.mark.parametrize(
+    ("where", "ask", "answer", "value"),
+    [
+        (register("coil", 0), "01 01 00 00 00 01 FD CA", "01 01 01 01 90 48", True),
+        (register("coil", 0), "01 01 00 00 00 01 FD CA", "01 01 01 00 51 88", False),
+        (register("discrete", 5), "01 02 00 05 00 01 A9 CB", "01 02 01 01 60 48", True),
+        (register("discrete_input", 5), "01 02 00 05 00 01 A9 CB", "01 02 01 01 60 48", True),
+        (register("holding", 10), "01 03 00 0A 00 01 A4 08", "01 03 02 02 1C B8 ED", 540),
+        (
+            register("holding", 20, data_type="uint32"),
+            "01 03 00 14 00 02 84 0F",
+            "01 03 04 00 01 86 A0 C9 EB",
+            100000,
+        ),
+        (
+            register("holding", 20, data_type="uint32", word_order="little"),
+            "01 03 00 14 00 02 84 0F",
+            "01 03 04 86 A0 00 01 12 99",
+            100000,
+        ),
+    ],
+)
+def test_every_table_is_read_with_its_own_function(
+    where: dict[str, Json], ask: str, answer: str, value: Json
+) -> None:
+    with device(hexed(answer), sensors=(sensor(register=where),)) as (driver, peer):
+        assert driver.read("s1") == {"value": value}
+        assert peer.requests == [hexed(ask)]
+
+
+def test_a_float_register_is_read_from_unit_3() -> None:
+    where = register("input", 10, data_type="float32")
+    with device(hexed("03 04 04 41 AC 00 00 0C 59"), sensors=(sensor(unit_id=3, register=where),)) as (
+        driver,
+        peer,
+    ):
+        assert driver.read("s1") == {"value": 21.5}
+        assert peer.requests == [hexed("03 04 00 0A 00 02 50 2B")]
+
+
+def test_a_float_that_is_nan_is_a_failed_read() -> None:
+    where = register("holding", 20, data_type="float32")
+    with device(hexed("01 03 04 7F C0 00 00 E3 DB"), sensors=(sensor(register=where),)) as (driver, _):
+        with pytest.raises(ReadFailed, match="float32"):
+            driver.read("s1")
+        assert driver.counters.errors == 1
+
+
+def test_all_properties_are_read_one_transaction_each() -> None:
+    boiler = sensor(
+        properties={"setpoint": register("holding", 10, scale="0.1"), "pump": register("coil", 0)}
+    )
+    replies = hexed("01 03 02 02 1C B8 ED"), hexed("01 01 01 01 90 48")
+    with device(*replies, sensors=(boiler,)) as (driver, peer):
+        assert driver.read("s1") == {"setpoint": 54.0, "pump": True}
+        assert peer.requests == [hexed("01 03 00 0A 00 01 A4 08"), hexed("01 01 00 00 00 01 FD CA")]
+
+
+def test_unit_247_is_asked_by_its_number() -> None:
+    far = sensor(unit_id="247", register=register(address=0))
+    with device(sensors=(far,)) as (driver, peer):
+        assert driver.unit_id("s1") == 247
+        with pytest.raises(ReadTimeout, match="unit 247"):
+            driver.read("s1")
+        assert peer.requests == [hexed("F7 04 00 00 00 01 25 5C")]
+
+
+def test_a_read_takes_milliseconds() -> None:
+    with device(*[ANSWER_22_5] * 100) as (driver, _):
+        started = time.monotonic()
+        for _ in range(100):
+            assert driver.read("s1") == {"value": 22.5}
+        assert (time.monotonic() - started) / 100 < 0.02
+
+
+# -- lines that lie ---------------------------------------------------------------------------------------
+
+
+def test_silence_is_a_timeout_that_names_unit_and_time() -> None:
+    with device() as (driver, _):
+        with pytest.raises(ReadTimeout, match=r"^no answer from unit 3 within 0\.15 s$"):
+            driver.read("s1")
+        assert (driver.counters.timeouts, driver.counters.errors, driver.counters.crc_errors) == (1, 1, 0)
+
+
+def test_an_exception_frame_is_the_devices_no() -> None:
+    with device(hexed("03 84 02 63 01"), ANSWER_22_5) as (driver, _):
+        with pytest.raises(DeviceRefused, match=r"illegal data address \(2\)"):
+            driver.read("s1")
+        assert (driver.counters.exceptions, driver.counters.errors) == (1, 1)
+        assert driver.read("s1") == {"value": 22.5}
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        hexed("03 04 02 00 E1 00 B9"),  # last bit of the CRC
+        hexed("03 04 02 00 E0 00 B8"),  # a bit of the value
+        hexed("03 04 02 00 E1 B8 00"),  # CRC bytes swapped
+        hexed("03 04 02 00"),  # truncated
+        hexed("03 04 04 00 E1 00 B8"),  # promises more than it sends
+        b"\x00",
+        b"\xff" * 300,
+        b"hello\r\n",
+    ],
+)
+def test_bytes_that_are_no_frame_are_a_failed_read_and_a_crc_error(broken: bytes) -> None:
+    with device(broken) as (driver, _):
+        with pytest.raises(ReadFailed, match="unit 3"):
+            driver.read("s1")
+        assert (driver.counters.crc_errors, driver.counters.errors, driver.counters.timeouts) == (1, 1, 0)
+
+
+@pytest.mark.parametrize(
+    "noisy",
+    [
+        b"\x00" + ANSWER_22_5,
+        b"\xff\xfe\x03" + ANSWER_22_5,
+        b"\x03\x04\x02" + ANSWER_22_5,
+        ANSWER_22_5 + b"\x00\x00",
+        UNIT_5_ANSWERS + ANSWER_22_5,
+    ],
+)
+def test_noise_around_an_answer_does_not_hide_it(noisy: bytes) -> None:
+    with device(noisy) as (driver, _):
+        assert driver.read("s1") == {"value": 22.5}
+
+
+@pytest.mark.parametrize("other", [UNIT_5_ANSWERS, hexed("03 03 02 00 E1 01 CC")])
+def test_what_another_unit_or_function_answers_is_not_taken(other: bytes) -> None:
+    with device(other) as (driver, _):
+        with pytest.raises(ReadTimeout, match="no answer from unit 3"):
+            driver.read("s1")
+        assert driver.counters.crc_errors == 0
+
+
+def test_a_line_that_echoes_yields_the_answer_behind_the_echo() -> None:
+    with device(ASK + ANSWER_22_5) as (driver, _):
+        assert driver.read("s1") == {"value": 22.5}
+
+
+def test_an_echo_alone_is_no_answer() -> None:
+    with device(ASK) as (driver, _), pytest.raises(ReadTimeout):
+        driver.read("s1")
+
+
+def test_the_echo_of_a_write_is_not_taken_for_its_confirmation() -> None:
+    def echoed_read(request: bytes) -> bytes:
+        return request + hexed("01 03 02 02 1C B8 ED")
+
+    with device(
+        echoed_read, lambda request: request, lambda request: request * 2, sensors=(on_holding(),)
+    ) as (
+        driver,
+        _,
+    ):
+        assert driver.read("s1") == {"value": 540}
+        with pytest.raises(ReadTimeout):
+            driver.write("s1", {"value": 540})
+        assert driver.write("s1", {"value": 540}) == {"value": 540}
+
+
+def test_an_answer_in_pieces_is_put_together() -> None:
+    with device(b"") as (driver, peer):
+
+        def answer_slowly() -> None:
+            eventually(lambda: peer.requests)
+            for byte in ANSWER_22_5:
+                peer.send(bytes([byte]))
+                threading.Event().wait(0.005)
+
+        helper = threading.Thread(target=answer_slowly)
+        helper.start()
+        assert driver.read("s1") == {"value": 22.5}
+        helper.join()
+
+
+@pytest.mark.parametrize("second", [TEMPERATURE, HUMIDITY])
+def test_a_late_answer_that_came_meanwhile_is_dropped(second: SensorConfig) -> None:
+    with device(b"", ANSWER_60_0) as (driver, peer):
+        with pytest.raises(ReadTimeout):
+            driver.read("s1")
+        peer.send(ANSWER_22_0)
+        started = time.monotonic()
+        assert driver.read(second.sensor_id) == {"value": 60.0}
+        assert time.monotonic() - started < SHORT_S  # nothing more is waited for
+
+
+def test_a_late_answer_just_before_the_right_one_is_dropped() -> None:
+    with device(b"", ANSWER_22_0 + ANSWER_60_0) as (driver, _):
+        with pytest.raises(ReadTimeout):
+            driver.read("s1")
+        assert driver.read("s2") == {"value": 60.0}
+
+
+def test_a_late_answer_well_before_the_right_one_is_dropped() -> None:
+    timeout_s = 0.25
+    with device(b"", ANSWER_22_0, timeout_s=timeout_s) as (driver, peer):
+        with pytest.raises(ReadTimeout):
+            driver.read("s1")
+
+        def answer_the_second() -> None:
+            eventually(lambda: len(peer.requests) == 2)
+            threading.Event().wait(1.5 * timeout_s)
+            peer.send(ANSWER_60_0)
+
+        helper = threading.Thread(target=answer_the_second)
+        helper.start()
+        assert driver.read("s2") == {"value": 60.0}
+        helper.join()
+
+
+def test_a_unit_that_is_always_late_never_yields_the_value_of_another_register() -> None:
+    timeout_s = 0.3
+    lateness_s = 2.2 * timeout_s
+    values = {1: ANSWER_22_0, 2: ANSWER_60_0}
+    answered: list[float] = []
+    timers: list[threading.Timer] = []
+
+    def later(request: bytes) -> bytes:
+        timer = threading.Timer(lateness_s, lambda: peer.send(values[request[3]]))
+        timers.append(timer)
+        timer.start()
+        return b""
+
+    with device(*[later] * 8, timeout_s=timeout_s) as (driver, peer):
+        for number in range(8):
+            name, wrong = ("s1", 60.0) if number % 2 else ("s2", 22.0)
+            try:
+                assert driver.read(name) != {"value": wrong}
+                answered.append(number)
+            except ReadTimeout:
+                pass
+        for timer in timers:
+            timer.join()
+    assert answered
+
+
+def test_after_a_lost_answer_the_next_read_is_good() -> None:
+    with device(b"", ANSWER_22_5, ANSWER_22_5) as (driver, _):
+        with pytest.raises(ReadTimeout):
+            driver.read("s1")
+        assert driver.read("s1") == {"value": 22.5}
+        started = time.monotonic()
+        assert driver.read("s1") == {"value": 22.5}
+        assert time.monotonic() - started < SHORT_S
+
+
+def test_a_silent_unit_does_not_hold_up_another_one() -> None:
+    other = sensor("s5", unit_id=5, register=register(data_type="int16", scale=0.1))
+    with device(b"", UNIT_5_ANSWERS, sensors=(TEMPERATURE, other)) as (driver, _):
+        with pytest.raises(ReadTimeout):
+            driver.read("s1")
+        started = time.monotonic()
+        assert driver.read("s5") == {"value": 22.5}
+        assert time.monotonic() - started < SHORT_S
+
+
+def test_a_line_that_never_falls_silent_is_a_failed_read() -> None:
+    stop = threading.Event()
+    with device() as (driver, peer):
+
+        def babble() -> None:
+            while not stop.wait(0.0005):
+                peer.send(b"\x55")
+
+        helper = threading.Thread(target=babble)
+        helper.start()
+        try:
+            with pytest.raises(ReadFailed):
+                driver.read("s1")
+        finally:
+            stop.set()
+            helper.join()
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.binary(min_size=1, max_size=60))
+def test_random_answers_never_yield_a_value(noise: bytes) -> None:
+    with device(noise, timeout_s=0.02) as (driver, _), pytest.raises((ReadFailed, ReadTimeout)):
+        driver.read("s1")
+
+
+# -- writing ----------------------------------------------------------------------------------------------
+
+
+def echo(request: bytes) -> bytes:
+    return request
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "frame"),
+    [
+        (register("holding", 10, scale=0.1, write=True), 54, "01 06 00 0A 02 1C A9 61"),
+        (register("coil", 0, write=True), True, "01 05 00 00 FF 00 8C 3A"),
+        (register("coil", 0, write=True), False, "01 05 00 00 00 00 CD CA"),
+    ],
+)
+def test_single_writes_use_functions_5_and_6(where: dict[str, Json], value: Json, frame: str) -> None:
+    with device(echo, sensors=(sensor(register=where),)) as (driver, peer):
+        assert driver.write("s1", {"value": value}) == {"value": value}
+        assert peer.requests == [hexed(frame)]
+        assert (driver.counters.commands, driver.counters.reads) == (1, 0)
+
+
+def test_32_bits_are_written_at_once_with_function_16() -> None:
+    with device(hexed("01 10 00 14 00 02 01 CC"), sensors=(on_holding(20, data_type="uint32"),)) as (
+        driver,
+        peer,
+    ):
+        assert driver.write("s1", {"value": 100000}) == {"value": 100000}
+        assert peer.requests == [hexed("01 10 00 14 00 02 04 00 01 86 A0 C0 88")]
+
+
+def test_a_refused_write_is_device_refused_with_its_name() -> None:
+    with device(hexed("01 86 03 02 61"), sensors=(on_holding(),)) as (driver, _):
+        with pytest.raises(DeviceRefused, match=r"illegal data value \(3\)"):
+            driver.write("s1", {"value": 540})
+        assert (driver.counters.exceptions, driver.counters.commands) == (1, 1)
+
+
+def refusal(driver: ModbusRtu, values: dict[str, Json]) -> str:
+    with pytest.raises(DeviceRefused) as caught:
+        driver.write("s1", values)
+    return str(caught.value)
+
+
+def test_a_busy_device_is_device_refused() -> None:
+    where = register("coil", 0, write=True)
+    with device(hexed("01 85 06 C2 92"), sensors=(sensor(register=where),)) as (driver, _):
+        message = refusal(driver, {"value": True})
+        assert message == "unit 1 answered server device busy (6)"
+
+
+def test_a_confirmation_of_another_value_is_not_taken() -> None:
+    confirmation = hexed("01 06 00 0A 02 1C A9 61")  # of 540
+    with device(confirmation, sensors=(on_holding(),)) as (driver, _), pytest.raises(ReadTimeout):
+        driver.write("s1", {"value": 541})
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "error"),
+    [
+        (register("holding", 10, write=True), True, InvalidCommand),
+        (register("holding", 10, write=True), "5", InvalidCommand),
+        (register("holding", 10, write=True), float("nan"), InvalidCommand),
+        (register("coil", 0, write=True), 1, InvalidCommand),
+        (register("holding", 10, write=True), 70000, ValueOutOfRange),
+        (register("holding", 10, scale=0.1, write=True), 21.37, ValueOutOfRange),
+    ],
+)
+def test_a_value_that_cannot_be_written_is_refused_before_anything_is_sent(
+    where: dict[str, Json], value: Json, error: type[HubError]
+) -> None:
+    good: dict[str, Json] = {"a": register("holding", 1, write=True), "b": where}
+    with device(echo, sensors=(sensor(properties=good),)) as (driver, peer):
+        with pytest.raises(error):
+            driver.write("s1", {"a": 1, "b": value})
+        assert peer.requests == []
+
+
+# -- the line itself --------------------------------------------------------------------------------------
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_a_missing_port_says_so_and_200_tries_leak_nothing(tmp_path: object) -> None:
+    driver = ModbusRtu(line(f"{tmp_path}/nowhere"), [TEMPERATURE])
+    before = open_descriptors()
+    for _ in range(200):
+        with pytest.raises(TransportDown, match="No such file or directory"):
+            driver.connect()
+    assert open_descriptors() == before
+
+
+def test_something_that_is_no_port_is_transport_down_and_leaks_nothing() -> None:
+    driver = ModbusRtu(line("/dev/null"), [TEMPERATURE])
+    before = open_descriptors()
+    for _ in range(200):
+        with pytest.raises(TransportDown):
+            driver.connect()
+    assert open_descriptors() == before
+
+
+def test_a_busy_port_says_so_and_leaks_nothing() -> None:
+    with device(ANSWER_22_5) as (driver, peer):
+        second = ModbusRtu(line(peer.path), [TEMPERATURE])
+        before = open_descriptors()
+        for _ in range(50):
+            with pytest.raises(TransportDown, match="in use by another program"):
+                second.connect()
+        assert open_descriptors() == before
+        assert driver.read("s1") == {"value": 22.5}
+
+
+def test_connecting_and_closing_200_times_leaks_nothing() -> None:
+    with on_pty() as peer:
+        driver = ModbusRtu(line(peer.path), [TEMPERATURE])
+        before = open_descriptors()
+        for _ in range(200):
+            driver.connect()
+        driver.close()
+        driver.close()
+        assert open_descriptors() == before
+
+
+def test_an_unplugged_line_is_transport_down_and_the_port_is_let_go() -> None:
+    with device(ANSWER_22_5) as (driver, peer):
+        assert driver.read("s1") == {"value": 22.5}
+        peer.unplug()
+        with pytest.raises(TransportDown, match="is gone"):
+            driver.read("s1")
+        with pytest.raises(TransportDown, match="not connected"):
+            driver.read("s1")
+
+
+def test_a_line_unplugged_while_waiting_is_transport_down() -> None:
+    with device(timeout_s=5) as (driver, peer):
+
+        def pull() -> None:
+            eventually(lambda: peer.requests)
+            peer.unplug()
+
+        helper = threading.Thread(target=pull)
+        helper.start()
+        with pytest.raises(TransportDown):
+            driver.read("s1")
+        helper.join()
+
+
+def test_reading_before_connecting_is_transport_down() -> None:
+    with pytest.raises(TransportDown, match="not connected"):
+        ModbusRtu(line("/dev/ttyUSB0"), [TEMPERATURE]).read("s1")
+
+
+@pytest.mark.parametrize("noisy", [ANSWER_22_5, b"\x00" + ANSWER_22_5])
+def test_rtu_frames_travel_over_a_socket_url(noisy: bytes) -> None:
+    with on_tcp(noisy, kind=RtuOverTcpPeer) as peer, connected(line(peer.url), TEMPERATURE) as driver:
+        assert driver.read("s1") == {"value": 22.5}
+        assert peer.requests == [ASK]
+
+
+def test_a_socket_that_hangs_up_is_transport_down() -> None:
+    with (
+        on_tcp(CLOSE, kind=RtuOverTcpPeer) as peer,
+        connected(line(peer.url), TEMPERATURE) as driver,
+        pytest.raises(TransportDown),
+    ):
+        driver.read("s1")
+
+
+def test_stale_bytes_on_a_socket_url_are_dropped() -> None:
+    replies = b"", ANSWER_60_0
+    with (
+        on_tcp(*replies, kind=RtuOverTcpPeer) as peer,
+        connected(line(peer.url, timeout_s=SHORT_S), TEMPERATURE, HUMIDITY) as driver,
+    ):
+        with pytest.raises(ReadTimeout):
+            driver.read("s1")
+        assert peer.connection is not None
+        peer.connection.sendall(ANSWER_22_0)
+        assert driver.read("s2") == {"value": 60.0}
+
+
+def test_a_refused_socket_url_says_so() -> None:
+    with on_tcp(kind=RtuOverTcpPeer) as peer:
+        url = peer.url
+    with pytest.raises(TransportDown, match="Connection refused"):
+        ModbusRtu(line(url), [TEMPERATURE]).connect()

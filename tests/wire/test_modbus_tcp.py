@@ -1,0 +1,222 @@
+"""Modbus TCP: literal frames, transaction ids, and connections that end."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sensor_hub.config.model import SensorConfig
+from sensor_hub.drivers.modbus import ModbusTcp
+from sensor_hub.errors import DeviceRefused, ReadFailed, ReadTimeout, TransportDown
+from sensor_hub.readings import Json
+from tests.support import eventually
+from tests.wire.scripted_peers import CLOSE, Reply, TcpPeer, hexed, line, on_tcp, register, sensor
+
+TEMPERATURE = sensor(unit_id=3, register=register(data_type="int16", scale=0.1))
+SHORT_S = 0.15
+PDU_22_5 = "03 04 02 00 E1"
+PDU_60_0 = "03 04 02 02 58"
+
+
+def frame(tid: int, adu: str, *, protocol: int = 0) -> bytes:
+    body = hexed(adu)
+    return tid.to_bytes(2, "big") + protocol.to_bytes(2, "big") + len(body).to_bytes(2, "big") + body
+
+
+@contextmanager
+def device(
+    *replies: Reply, sensors: tuple[SensorConfig, ...] = (TEMPERATURE,), timeout_s: float = SHORT_S
+) -> Iterator[tuple[ModbusTcp, TcpPeer]]:
+    with on_tcp(*replies) as peer:
+        driver = ModbusTcp(line(peer.url, "modbus_tcp", timeout_s=timeout_s), sensors)
+        driver.connect()
+        try:
+            yield driver, peer
+        finally:
+            driver.close()
+
+
+def test_an_input_register_is_asked_for_and_scaled() -> None:
+    answer = hexed("00 01 00 00 00 05 03 04 02 00 E1")
+    with device(answer) as (driver, peer):
+        assert driver.read("s1") == {"value": 22.5}
+        assert peer.requests == [hexed("00 01 00 00 00 06 03 04 00 01 00 01")]
+
+
+def test_every_request_has_its_own_transaction_id() -> None:
+    with device(frame(1, PDU_22_5), frame(2, PDU_60_0)) as (driver, peer):
+        assert driver.read("s1") == {"value": 22.5}
+        assert driver.read("s1") == {"value": 60.0}
+        assert [request[:2] for request in peer.requests] == [b"\x00\x01", b"\x00\x02"]
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "request_bytes", "answer"),
+    [
+        (
+            register("holding", 10, scale=0.1, write=True),
+            54,
+            "00 01 00 00 00 06 01 06 00 0A 02 1C",
+            "00 01 00 00 00 06 01 06 00 0A 02 1C",
+        ),
+        (
+            register("coil", 0, write=True),
+            True,
+            "00 01 00 00 00 06 01 05 00 00 FF 00",
+            "00 01 00 00 00 06 01 05 00 00 FF 00",
+        ),
+        (
+            register("holding", 20, data_type="float32", write=True),
+            21.5,
+            "00 01 00 00 00 0B 01 10 00 14 00 02 04 41 AC 00 00",
+            "00 01 00 00 00 06 01 10 00 14 00 02",
+        ),
+    ],
+)
+def test_writes_are_sent_and_confirmed(
+    where: dict[str, Json], value: Json, request_bytes: str, answer: str
+) -> None:
+    with device(hexed(answer), sensors=(sensor(register=where),)) as (driver, peer):
+        assert driver.write("s1", {"value": value}) == {"value": value}
+        assert peer.requests == [hexed(request_bytes)]
+
+
+def test_an_exception_is_the_devices_no() -> None:
+    with device(frame(1, "03 84 0B")) as (driver, _):
+        with pytest.raises(DeviceRefused, match=r"gateway target device failed to respond \(11\)"):
+            driver.read("s1")
+        assert driver.counters.exceptions == 1
+
+
+def test_silence_is_a_timeout_and_the_connection_stays() -> None:
+    with device(b"", frame(2, PDU_22_5)) as (driver, peer):
+        with pytest.raises(ReadTimeout, match=r"no answer from unit 3 within 0\.15 s"):
+            driver.read("s1")
+        assert driver.read("s1") == {"value": 22.5}
+        assert (peer.connections, driver.counters.timeouts) == (1, 1)
+
+
+def test_a_late_answer_to_an_earlier_request_is_not_taken() -> None:
+    with device(b"", frame(1, PDU_22_5), frame(2, PDU_22_5) + frame(3, PDU_60_0)) as (driver, _):
+        with pytest.raises(ReadTimeout):
+            driver.read("s1")
+        with pytest.raises(ReadTimeout):
+            driver.read("s1")
+        assert driver.read("s1") == {"value": 60.0}
+
+
+@pytest.mark.parametrize("tid", [0, 2, 0xFFFF])
+def test_an_answer_with_another_transaction_id_is_not_taken(tid: int) -> None:
+    with device(frame(tid, PDU_22_5)) as (driver, _), pytest.raises(ReadTimeout):
+        driver.read("s1")
+
+
+def test_what_another_unit_answers_is_not_taken() -> None:
+    with (
+        device(frame(1, "05 04 02 00 E1")) as (driver, _),
+        pytest.raises(ReadTimeout, match="unit 5 answered"),
+    ):
+        driver.read("s1")
+
+
+@pytest.mark.parametrize(
+    "adu",
+    ["03 03 02 00 E1", "03 04 04 00 E1 00 E1", "03 04 02 00 E1 00", "03 04 00", "03 84 02 00", "03 04 02 00"],
+)
+def test_an_answer_that_does_not_fit_the_request_is_a_failed_read(adu: str) -> None:
+    with device(frame(1, adu), frame(2, PDU_22_5)) as (driver, _):
+        with pytest.raises(ReadFailed, match="does not fit"):
+            driver.read("s1")
+        assert driver.read("s1") == {"value": 22.5}
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        frame(1, PDU_22_5, protocol=1),
+        hexed("00 01 00 00 FF FF 03 04 02 00 E1"),
+        hexed("00 01 00 00 00 00 00 00"),
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        hexed("00 01 00 00 00 05 03 04 02"),  # truncated
+    ],
+)
+def test_after_bytes_that_are_no_frame_a_new_connection_is_made(broken: bytes) -> None:
+    with device(broken, frame(2, PDU_22_5)) as (driver, peer):
+        with pytest.raises(ReadFailed, match="broken answer from unit 3"):
+            driver.read("s1")
+        assert driver.read("s1") == {"value": 22.5}
+        assert peer.connections == 2
+
+
+def test_an_answer_in_pieces_is_put_together() -> None:
+    with device(timeout_s=2) as (driver, peer):
+
+        def answer_slowly() -> None:
+            eventually(lambda: peer.requests and peer.connection)
+            assert peer.connection is not None
+            for byte in frame(1, PDU_22_5):
+                peer.connection.sendall(bytes([byte]))
+
+        helper = threading.Thread(target=answer_slowly)
+        helper.start()
+        assert driver.read("s1") == {"value": 22.5}
+        helper.join()
+
+
+def test_half_a_late_frame_behind_an_answer_does_not_spoil_the_next() -> None:
+    late = frame(1, PDU_22_5)
+    with device(b"", frame(2, PDU_22_5) + late[:5], late[5:] + frame(3, PDU_60_0)) as (driver, peer):
+        with pytest.raises(ReadTimeout):
+            driver.read("s1")
+        assert driver.read("s1") == {"value": 22.5}
+        assert driver.read("s1") == {"value": 60.0}
+        assert peer.connections == 1
+
+
+def test_a_peer_that_hangs_up_is_transport_down_until_connected_again() -> None:
+    with device(CLOSE, frame(1, PDU_22_5)) as (driver, peer):
+        with pytest.raises(TransportDown, match="closed the connection"):
+            driver.read("s1")
+        with pytest.raises(TransportDown, match="not connected"):
+            driver.read("s1")
+        driver.connect()
+        assert driver.read("s1") == {"value": 22.5}
+        assert peer.connections == 2
+
+
+def test_a_refused_connection_says_so_and_200_tries_leak_nothing() -> None:
+    with on_tcp() as peer:
+        url = peer.url
+    driver = ModbusTcp(line(url, "modbus_tcp"), [TEMPERATURE])
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(200):
+        with pytest.raises(TransportDown, match="Connection refused"):
+            driver.connect()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_host_name_that_cannot_be_is_transport_down() -> None:
+    driver = ModbusTcp(line(f"tcp://{'a' * 70}.invalid", "modbus_tcp"), [TEMPERATURE])
+    with pytest.raises(TransportDown, match="cannot connect"):
+        driver.connect()
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.binary(min_size=1, max_size=60))
+def test_random_answers_never_yield_a_value(noise: bytes) -> None:
+    with device(noise, timeout_s=0.02) as (driver, _), pytest.raises((ReadFailed, ReadTimeout)):
+        driver.read("s1")
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.binary(min_size=2, max_size=40))
+def test_a_random_body_in_a_good_header_never_crashes(body: bytes) -> None:
+    refusals = (ReadFailed, ReadTimeout, DeviceRefused)
+    with device(frame(1, body.hex()), timeout_s=0.02) as (driver, _), pytest.raises(refusals):
+        driver.read("s1")
