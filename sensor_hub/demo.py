@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
+from pathlib import Path
 
 from sensor_hub import logs, wire
 from sensor_hub.clients import AggregatorClient
@@ -21,6 +24,7 @@ def where_to_look(hub: HubConfig, *, embedded_broker: bool) -> list[str]:
     broker = f"{'embedded broker' if embedded_broker else 'broker'} {hub.mqtt.host}:{hub.mqtt.port}"
     host = f"-h {hub.mqtt.host} -p {hub.mqtt.port}"
     first = hub.sensors[0].sensor_id if hub.sensors else "DEVICE"
+    own = os.path.relpath(Path(sys.executable).parent / "sensor-hub")
     urls = [f"  {name:<17} {service.url}/health" for name, service in hub.services.items()]
     return [
         f"Sensor Hub, instance {hub.instance_id}: {len(hub.sensors)} devices, {broker}",
@@ -28,7 +32,7 @@ def where_to_look(hub: HubConfig, *, embedded_broker: bool) -> list[str]:
         f"  MQTT              mosquitto_sub {host} -v -t '{prefix}/#'",
         f"  a device          curl -s {hub.services['state-aggregator'].url}/device/{first}",
         f"  its state         {prefix}/devices/{first}/state",
-        f"  all at a glance   .venv/bin/sensor-hub --instance {hub.instance_id} watch",
+        f"  all at a glance   {own} --instance {hub.instance_id} watch",
         "Ctrl-C stops everything. From here on one line per event, and a reading of each device now and then:",
     ]
 
@@ -42,24 +46,19 @@ class Narrator:
         self._client = AggregatorClient(hub.services["state-aggregator"].url, hub.instance_id)
         self._told_at: dict[str, float] = {}
         self._last_line_at = 0.0
-        self._stopping = threading.Event()
 
     def start(self) -> None:
-        """Narrate in the background; ends with the process or `stop`."""
+        """Narrate in the background until the process ends."""
         threading.Thread(target=self._follow, name="narrator", daemon=True).start()
 
-    def stop(self) -> None:
-        """Say no more."""
-        self._stopping.set()
-
     def _follow(self) -> None:
-        self._client.follow(self._tell, lambda _: None, self._stopping)
+        self._client.follow(self._tell, lambda _: None, threading.Event())
 
     def _tell(self, snapshots: list[Snapshot]) -> None:
         for snapshot in snapshots:
             now = time.monotonic()
             told_at = self._told_at.get(snapshot.device_id, -float("inf"))
-            if snapshot.status is not Status.ONLINE or snapshot.reading is None or self._stopping.is_set():
+            if snapshot.status is not Status.ONLINE or snapshot.reading is None:
                 continue
             if now - told_at < self._hub.update_interval_s or now - self._last_line_at < LINE_EVERY_S:
                 continue

@@ -18,6 +18,7 @@ from typing import IO
 
 from sensor_hub import config, logs, runtime, supervision
 from sensor_hub.config.model import HubConfig, Report
+from sensor_hub.demo import Narrator, where_to_look
 from sensor_hub.drivers import check_options
 from sensor_hub.errors import ConfigError, Problem
 from sensor_hub.ports import PortTaken, Reservation, check_host
@@ -50,21 +51,14 @@ def run(environ: Mapping[str, str], overrides: Mapping[str, str], *, demo: bool 
         raise ConfigError(report.problems)
     logs.set_up("launcher", report.config)
     stop = StopOnSignal(report.config.instance_id)
-    with claimed(report.config.instance_id), contextlib.closing(_Held()) as held:
+    with claimed(report.config.instance_id), contextlib.closing(Reservation()) as reservation:
         if not report.config.enabled:
             return idle(report.config, stop)
-        plan = prepare(environ, overrides, report, held.reservation, demo=demo)
+        plan = prepare(environ, overrides, report, reservation, demo=demo)
         if demo:
-            print("\n".join(where_to_look(plan)), flush=True)
+            print("\n".join(where_to_look(plan.hub, embedded_broker=plan.embedded_broker)), flush=True)
+            Narrator(plan.hub).start()
         return 0 if stop.asked else supervise(plan, environ, stop)
-
-
-class _Held:
-    def __init__(self) -> None:
-        self.reservation = Reservation()
-
-    def close(self) -> None:
-        self.reservation.release()
 
 
 @contextlib.contextmanager
@@ -174,24 +168,6 @@ def _broker_port(report: Report, reservation: Reservation) -> int:
     raise PortTaken(
         f"no free port for the embedded broker between {BROKER_PORT} and {BROKER_PORT + BROKER_PORTS - 1}"
     )
-
-
-def where_to_look(plan: Plan) -> list[str]:
-    """The first lines of a demo: what runs where, and how to watch it."""
-    hub, prefix = plan.hub, f"{plan.hub.mqtt.base_topic}/v1/instances/{plan.hub.instance_id}"
-    broker = "embedded broker" if plan.embedded_broker else "broker"
-    host = f"-h {hub.mqtt.host} -p {hub.mqtt.port}"
-    first = hub.sensors[0].sensor_id if hub.sensors else "DEVICE"
-    urls = [f"  {name:<17} {service.url}/health" for name, service in hub.services.items()]
-    return [
-        f"Sensor Hub, instance {hub.instance_id}: {len(hub.sensors)} devices, {broker} {hub.mqtt.host}:{hub.mqtt.port}",
-        *urls,
-        f"  MQTT              mosquitto_sub {host} -v -t '{prefix}/#'",
-        f"  a device          curl -s {hub.services['state-aggregator'].url}/device/{first}",
-        f"  state             {prefix}/devices/{first}/state",
-        f"  all at a glance   .venv/bin/sensor-hub --instance {hub.instance_id} watch",
-        "Ctrl-C stops everything. From here on one line per event:",
-    ]
 
 
 def supervise(plan: Plan, environ: Mapping[str, str], stop: StopOnSignal) -> int:

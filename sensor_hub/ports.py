@@ -25,7 +25,7 @@ class PortTaken(Exception):
 
 
 class Reservation:
-    """Holds ports until the process ends or `release` is called."""
+    """Holds ports until the process ends or `close` is called."""
 
     def __init__(self) -> None:
         self._held: dict[int, socket.socket] = {}
@@ -57,7 +57,7 @@ class Reservation:
             raise PortTaken(f"port {port} is for privileged users only")
         raise PortTaken(f"port {port} is in use by {holder(port)}")
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Let all go."""
         for held in self._held.values():
             held.close()

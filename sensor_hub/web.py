@@ -39,7 +39,7 @@ def base_app(service: str, instance_id: str, clock: Clock, close: Callable[[], N
     """
     app = HubFlask(service)
     app.close = close
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1  # a body without a length is cut there, not refused
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # it would redirect, with an HTML page
 
@@ -50,8 +50,8 @@ def base_app(service: str, instance_id: str, clock: Clock, close: Callable[[], N
         asked = request.headers.get(INSTANCE_HEADER, instance_id)
         if asked != instance_id:  # before anything is done: a command for another hub must not be carried out
             raise errors.HandlerUnreachable(f"this is {instance_id}, not {asked[:64]}")
-        if request.content_length is None:  # chunked, if there is one: its size shows in the reading
-            request.get_data()
+        if request.content_length is None and len(request.get_data()) > MAX_BODY_BYTES:
+            raise errors.PayloadTooLarge(_BY_STATUS[413][1])
 
     @app.after_request
     def name_instance(response: Response) -> Response:

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
+from datetime import datetime
 from types import FrameType
 from typing import Any
 
-from sensor_hub import logs
+import gunicorn.util
+
+from sensor_hub import logs, wire
 from sensor_hub.config import load as load_config  # "config" would be taken for one of gunicorn's settings
+from sensor_hub.errors import InvalidCommand
 
 workers = 1
 worker_class = "gthread"
@@ -36,8 +41,18 @@ logconfig_dict = {  # everything to the root logger, which `on_starting` turns i
 
 
 def on_starting(server: Any) -> None:
-    """Log as the service does from the first line on."""
-    logs.set_up(server.cfg.proc_name, load_config())
+    """Log as the service does from the first line on; refuse in JSON what is not even HTTP."""
+    hub = load_config()
+    logs.set_up(server.cfg.proc_name, hub)
+
+    def refuse(sock: socket.socket, status: int, reason: str, message: str) -> None:
+        error = wire.error_body(InvalidCommand(message or reason), datetime.now(hub.timezone))
+        body = wire.dumps(error) + "\n"
+        head = f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+        data = f"{head}Content-Length: {len(body.encode())}\r\n\r\n{body}"
+        gunicorn.util.write_nonblock(sock, data.encode())
+
+    gunicorn.util.write_error = refuse  # gunicorn has no setting for its HTML page
 
 
 def post_worker_init(worker: Any) -> None:

@@ -40,9 +40,19 @@ def build(engine: Engine) -> str:
             extra = shlex.join(options)
             line = BUILD if engine.private else BUILD.replace("build", f"build {extra}")
             engine.shell(line, within_s=BUILD_WITHIN_S, SENSOR_HUB_BUILD=extra)
-        if engine.private:
-            engine.docker("image", "prune", "-f", within_s=120)  # the one before, and what the stages left
-        return engine.docker("images", "-q", "--no-trunc", IMAGE).stdout.split()[0]
+        new = engine.docker("images", "-q", "--no-trunc", IMAGE).stdout.split()[0]
+        _remove_older(engine, new)
+        return new
+
+
+def _remove_older(engine: Engine, new: str) -> None:
+    """The images of earlier runs; what their stages left stays for a while, it makes the next build quick."""
+    every = engine.docker("images", "-q", "--no-trunc", "--filter", "label=sensor-hub-sources").stdout.split()
+    older = [image for image in dict.fromkeys(every) if image != new]
+    if older:
+        engine.docker("rmi", "-f", *older, check=False, within_s=120)
+    if engine.private:
+        engine.docker("image", "prune", "-f", "--filter", "until=24h", check=False, within_s=120)
 
 
 @contextmanager

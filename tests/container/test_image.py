@@ -99,7 +99,7 @@ def test_every_module_has_its_byte_code_so_that_a_start_compiles_nothing(engine:
 
 
 def test_what_a_build_needed_to_know_of_its_machine_is_not_in_the_image(engine: Engine, image: str) -> None:
-    script = "cat /etc/pip.conf /etc/apt/apt.conf.d/99machine 2>/dev/null; env; ls -A /opt /root /tmp 2>/dev/null"
+    script = "cat /etc/pip.conf /etc/apt/apt.conf.d/99machine 2>/dev/null; env"
     found = inside(engine, script)
     assert not re.search(r"index-url|find-links|[Pp]roxy|Acquire", found)
     history = engine.docker("history", "--no-trunc", IMAGE).stdout

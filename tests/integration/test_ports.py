@@ -46,7 +46,7 @@ class Held:
         self.reservation = Reservation()
 
     def close(self) -> None:
-        self.reservation.release()
+        self.reservation.close()
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_a_reserved_port_is_nobody_elses_though_nobody_serves_there_yet(
     port = free_port()
     assert one.take(HOST, [port])
     assert not other.take(HOST, [port])
-    one.release()
+    one.close()
     assert other.take(HOST, [port])
 
 
@@ -88,7 +88,7 @@ def test_two_blocks_differ_and_start_at_their_tens(one: Reservation, other: Rese
 
 def test_a_block_of_which_one_port_is_served_is_passed_over(one: Reservation, other: Reservation) -> None:
     first = one.take_block(HOST, 3)
-    one.release()
+    one.close()
     with socket.create_server((HOST, first[1])):
         assert other.take_block(HOST, 3)[0] > first[0]
 
