@@ -147,7 +147,7 @@ class Socket:
 def connected(host: str, port: int, timeout_s: float) -> Socket:
     """A connection. Raises ToolError saying why there is none."""
     try:
-        return Socket(socket.create_connection((host, port), timeout=timeout_s))
+        return Socket(socket.create_connection((host, port), timeout=max(timeout_s, 0.1)))
     except (OSError, UnicodeError, OverflowError) as error:
         reason = reason_of(error) if isinstance(error, OSError) else "this is no host name"
         place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

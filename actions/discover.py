@@ -31,7 +31,7 @@ from validate_setup import sensor_types
 BUDGET_S = 18.0
 UNIT_TIMEOUT_S = 0.3
 HTTP_TIMEOUT_S = 3.0
-PROBES_AT_ONCE = 8
+PROBES_AT_ONCE = 4  # small devices serve few connections
 DOCUMENTS_MAX = 200
 PATHS = (
     *("sensors", "api/sensors", "devices", "api/devices", "api", "status", "api/status", "state"),

@@ -109,8 +109,9 @@ def _get(
     else:
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=left_s)
     target = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
+    query = quote(parts.query, safe="/%:@!$&'()*+,;=?~-._")
     try:
-        connection.request("GET", f"{target}?{parts.query}" if parts.query else target, headers=headers)
+        connection.request("GET", f"{target}?{query}" if query else target, headers=headers)
         answer = connection.getresponse()
         return answer.status, answer.getheader("Location"), _body(answer, connection, deadline)
     except ssl.SSLCertVerificationError as error:

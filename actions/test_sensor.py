@@ -59,10 +59,9 @@ def _chosen(given: dict[str, Json]) -> tuple[dict[str, Any], dict[str, Any] | No
     wanted = given.get("sensor_id")
     if not checks.blank(wanted):
         listed = [item for item in listed if isinstance(item, dict) and item.get("sensor_id") == wanted]
+    problems.raise_if_any()
     if not listed:
-        problems.add(
-            "sensors", "there is no sensor to read" if checks.blank(wanted) else "no sensor has this id"
-        )
+        raise ToolError("invalid_setup", "there is no sensor to read, or none has this id")
     sensors = rules.check_sensors(listed[:1], ["the sensor"], transports, sensor_types(), problems)
     problems.raise_if_any()
     place = sensors[0].get("transport")

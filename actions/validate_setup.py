@@ -20,7 +20,7 @@ import rules
 from answering import Job, Json, ToolError, run, shown
 from checks import Entry, Problems
 
-BUDGET_S = 5.0
+BUDGET_S = 3.0
 SETUP = Path(__file__).resolve().parent.parent / "setup.json"
 KINDS = {"emulated": forms.emulated, "modbus": forms.modbus, "http": forms.http}
 DEFAULTS = {"update_interval": 10, "cache_ttl": 10, "poll_interval": 5}

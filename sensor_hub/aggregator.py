@@ -174,7 +174,8 @@ class Aggregator:
         body: dict[str, Json] = {"values": command.values}
         if command.timeout is not None:
             body["timeout"] = command.timeout
-        # No id: this service remembers ids itself, and the handler must not mistake a group's for a device's.
+        if command.id is not None:
+            body["id"] = command.id  # for the handler's log; it was not seen before here, so nor there
         answer = self._clients[sensor.handler].command(device_id, body, commands.patience_s(command))
         return {"values": answer.get("values")}
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Mapping
 
-from flask import Flask, Response, request
+from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from sensor_hub import errors, logs, wire
@@ -17,6 +18,9 @@ from sensor_hub.readings import Json
 log = logs.get(__name__)
 
 MAX_BODY_BYTES = 1024 * 1024
+# Fewer than the service's request threads (services/gunicorn.conf.py), so that one is left for `/health`
+# however many requests wait for a device that hangs.
+MAX_ANSWERING = 128
 
 _BY_STATUS: Mapping[int, tuple[type[errors.HubError], str]] = {
     404: (errors.NotFound, "no such path"),
@@ -42,6 +46,20 @@ def base_app(service: str, instance_id: str, clock: Clock, close: Callable[[], N
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES + 1  # a body without a length is cut there, not refused
     app.url_map.strict_slashes = False
     app.url_map.merge_slashes = False  # it would redirect, with an HTML page
+
+    slots = threading.BoundedSemaphore(MAX_ANSWERING)
+
+    @app.before_request
+    def take_slot() -> None:
+        if request.path != "/health":
+            if not slots.acquire(blocking=False):
+                raise errors.HandlerUnreachable(f"{service} is answering {MAX_ANSWERING} requests already")
+            g.has_slot = True
+
+    @app.teardown_request
+    def give_slot_back(_: BaseException | None) -> None:
+        if g.pop("has_slot", False):
+            slots.release()
 
     @app.before_request
     def refuse_large_body_and_other_instance() -> None:

@@ -14,7 +14,7 @@ from datetime import datetime
 from types import FrameType
 from typing import Any
 
-import gunicorn.util
+import gunicorn.util  # type: ignore[import-untyped]
 
 from sensor_hub import logs, wire
 from sensor_hub.config import load as load_config  # "config" would be taken for one of gunicorn's settings

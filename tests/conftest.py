@@ -10,4 +10,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "mosquitto: needs a real mosquitto, skipped with a reason without it")
     config.addinivalue_line("markers", "system: starts the whole hub under supervisord")
     config.addinivalue_line("markers", "slow: takes more than ten seconds")
-    config.addinivalue_line("markers", "container: builds and runs the image; skipped with a reason without an engine")
+    config.addinivalue_line(
+        "markers", "container: builds and runs the image; skipped with a reason without an engine"
+    )

@@ -220,15 +220,16 @@ class Bridge:
     def _publish_telemetry(self, rows: dict[str, Json]) -> None:
         now = wire.timestamp_text(self._clock.now())
         for device_id, metrics in rows.items():
-            if self._states.connected and self._hub.sensor(device_id) is not None:
+            if self._states.connected and self._states.publishes(device_id):
                 text = wire.dumps({"timestamp": now, "metrics": metrics})
                 self._output.publish(Message(self._topics.device(device_id, "telemetry"), text))
 
     def _clear_leftover(self, topic: str) -> None:
-        """A retained topic of an earlier life: cleared unless an enabled device of today owns it."""
+        """A retained topic of an earlier life: cleared unless a device of today owns it."""
         device_id = topic.split("/")[1]
         sensor = self._hub.sensor(device_id)
-        if sensor is not None and (sensor.enabled or topic.endswith("/availability")):
+        disabled = sensor is not None and not sensor.enabled
+        if self._states.publishes(device_id) or (disabled and topic.endswith("/availability")):
             return
         log.info("cleared a leftover topic", topic=topic)
         self._output.publish(Message(f"{self._topics.prefix}/{topic}", "", retain=True))

@@ -16,6 +16,7 @@ from sensor_hub.sensor_types import SENSOR_TYPES
 
 log = logs.get(__name__)
 
+OUTPUT = "mqtt"  # a device whose `bridge` does not name it is not published here
 _NOT_PROPERTIES = ("timestamp", "sensor_id", "device_id")
 
 
@@ -43,13 +44,17 @@ class StatePublisher:
         self, hub: HubConfig, topics: Topics, publish: Callable[[Message], None], clock: Clock
     ) -> None:
         self._hub, self._topics, self._publish, self._clock = hub, topics, publish, clock
-        self._devices = {s.sensor_id: _Device(s) for s in hub.sensors if s.enabled}
+        self._devices = {s.sensor_id: _Device(s) for s in hub.sensors if s.enabled and OUTPUT in s.bridge}
         self.connected = False
 
     def online(self, device_id: str) -> bool:
         """Whether the device has a fresh value."""
         device = self._devices.get(device_id)
         return device is not None and device.availability == "online"
+
+    def publishes(self, device_id: str) -> bool:
+        """Whether the device's data goes to this output at all."""
+        return device_id in self._devices
 
     def changed(self, snapshots: Iterable[Snapshot]) -> None:
         """Take news of devices; publish what differs."""
@@ -86,7 +91,7 @@ class StatePublisher:
     def announce(self) -> None:
         """After a (re)connect: all retained topics once, because the broker may have lost them."""
         for sensor in self._hub.sensors:
-            if not sensor.enabled:
+            if not sensor.enabled and OUTPUT in sensor.bridge:
                 self._send(self._topics.device(sensor.sensor_id, "availability"), "offline", retain=True)
         for device in self._devices.values():
             device.sent, device.availability = None, None

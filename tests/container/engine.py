@@ -60,7 +60,9 @@ class Engine:
             raise AssertionError(f"exit code {done.returncode} of: {line}\n{done.stdout}\n{done.stderr}")
         return done
 
-    def docker(self, *words: str, within_s: float = 60, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def docker(
+        self, *words: str, within_s: float = 60, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
         """Run `docker` with these arguments."""
         return self.shell(shlex.join(["docker", *words]), within_s=within_s, check=check)
 
@@ -88,7 +90,14 @@ def find() -> Engine | str:
 
 
 def _podman(driver: str) -> list[str]:
-    store = ["--storage-driver", driver, "--root", str(CACHE / driver), "--runroot", f"/run/sensor-hub-{driver}"]
+    store = [
+        "--storage-driver",
+        driver,
+        "--root",
+        str(CACHE / driver),
+        "--runroot",
+        f"/run/sensor-hub-{driver}",
+    ]
     return ["podman", "--log-level", "fatal", "--runtime", str(_which("runc")), *store]
 
 

@@ -70,18 +70,30 @@ def test_it_runs_as_a_user_without_privileges_that_may_open_serial_devices(
 
 def test_nothing_is_in_it_that_compiles_or_installs(engine: Engine, image: str) -> None:
     assert inside(engine, "for tool in gcc cc make pip git; do command -v $tool; done; true") == ""
-    assert inside(engine, "python -c 'import importlib.util as u; print(u.find_spec(\"setuptools\"))'") == "None\n"
+    assert (
+        inside(engine, "python -c 'import importlib.util as u; print(u.find_spec(\"setuptools\"))'")
+        == "None\n"
+    )
     assert re.match(r"curl \d", inside(engine, "curl --version"))
 
 
 def test_only_what_runs_is_in_it(engine: Engine, image: str) -> None:
     there = set(inside(engine, "ls -A /app").split())
     assert {"sensor_hub", "services", "emulator", "shared", "mqtt_bridge.py", "supervisord.conf"} <= there
-    assert not there & {".git", ".env", ".venv", "tests", "bench", "docs", "Dockerfile", "requirements-dev.lock"}
+    assert not there & {
+        ".git",
+        ".env",
+        ".venv",
+        "tests",
+        "bench",
+        "docs",
+        "Dockerfile",
+        "requirements-dev.lock",
+    }
 
 
 def test_its_packages_are_the_locked_ones(engine: Engine, image: str) -> None:
-    listing = 'import importlib.metadata as m\nfor d in m.distributions(): print(d.name.lower(), d.version)'
+    listing = "import importlib.metadata as m\nfor d in m.distributions(): print(d.name.lower(), d.version)"
     installed = dict(line.split() for line in inside(engine, f"python -c '{listing}'").splitlines())
     installed = {name.replace("_", "-"): version for name, version in installed.items()}
     lock = (ROOT / "requirements.lock").read_text(encoding="utf-8")

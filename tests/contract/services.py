@@ -334,6 +334,8 @@ def in_process(instance: Instance, service: str) -> Iterator[Api]:
     handlers, level = root.handlers[:], root.level
     app = APPS[service](instance.hub)
     root.handlers[:], root.level = handlers, level  # the app sends the logs of its process to stdout
+    if not any(isinstance(each, logging.NullHandler) for each in handlers):
+        root.addHandler(logging.NullHandler())  # what its threads say after the last test is for nobody
     port = instance.hub.services[service].port
     server = make_server(HOST, port, app, threaded=True, request_handler=_QuietHandler)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()

@@ -207,6 +207,7 @@ class HttpServer:
 
         class Server(ThreadingHTTPServer):
             daemon_threads = True
+            request_queue_size = 64
 
             def handle_error(self, request: object, client_address: object) -> None:
                 """Whoever hangs up is what some tests are about."""

@@ -108,6 +108,13 @@ def test_every_tool_is_there_and_ends_before_the_platform_loses_patience() -> No
     assert all(budget_s + 4 <= timeout_s for budget_s, timeout_s in budgets.values()), budgets
 
 
+def test_a_result_with_a_password_in_it_is_not_shown() -> None:
+    for flow in SETUP["flows"]:
+        fields = [item for step in flow["steps"] for item in step.get("schema", {}).get("fields", [])]
+        plan = next(step for step in flow["steps"] if step.get("output_key") == "plan")
+        assert plan.get("auto_advance", False) == any(item["type"] == "password" for item in fields)
+
+
 def test_every_sensor_type_can_be_chosen() -> None:
     missing = [
         f"in flow {flow['id']}, step {step['id']}, options of sensor_type, add:\n"
@@ -505,6 +512,17 @@ def test_an_instance_without_an_id_gets_one_from_the_platform(folder: Path, tmp_
     report = read(document, tmp_path)
     assert report.config is not None
     assert report.config.sensors[0].emulated
+
+
+def test_the_wizard_run_again_replaces_lines_and_sensors(
+    places: Places, folder: Path, tmp_path: Path
+) -> None:
+    document = instance_document(Wizard(folder, emulated(places).answers).walk("emulated"))
+    again = Wizard(folder, switch(places).answers).walk("modbus_manual")
+    document["connection"] |= again["config"]  # the copies at the top level stay as they were
+    report = read(document, tmp_path)
+    assert report.config is not None
+    assert devices_of(report.config) == switch(places).expected
 
 
 def test_what_was_told_of_a_register_arrives(places: Places, folder: Path, tmp_path: Path) -> None:

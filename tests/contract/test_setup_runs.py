@@ -39,6 +39,7 @@ def answering(create_app: Any, document: Document, root: Path) -> Iterator[Any]:
         handler.close()
 
 
+@pytest.mark.mosquitto
 @pytest.mark.skipif(MOSQUITTO is None, reason=NO_MOSQUITTO)
 def test_emulated_sensors_of_the_wizard_arrive_on_mqtt(folder: Path, tmp_path: Path) -> None:
     instance_id = new_id()
@@ -59,7 +60,7 @@ def test_emulated_sensors_of_the_wizard_arrive_on_mqtt(folder: Path, tmp_path: P
 
 
 def test_modbus_units_that_the_wizard_found_are_read(folder: Path, tmp_path: Path) -> None:
-    answers = {
+    answers: dict[str, Document] = {
         "hub": {"friendly_name": "Bus", "instance_id": new_id()},
         "line": {"last_unit": 2, "unit_timeout_s": 2, "timeout_s": 2, "read_interval": 0.2},
         "sensor": {"sensor_type": "humidity", "scale": 0.1, "unit": "%"},
@@ -87,7 +88,11 @@ def test_a_modbus_tcp_setpoint_of_the_wizard_is_written(folder: Path, tmp_path: 
             },
             **{"number_table": "holding", "address": 10, "write": True, "min": "30", "max": "75"},
         }
-        answers = {"hub": {"friendly_name": "Plc", "instance_id": new_id()}, "line": line, "sensor": sensor}
+        answers: dict[str, Document] = {
+            "hub": {"friendly_name": "Plc", "instance_id": new_id()},
+            "line": line,
+            "sensor": sensor,
+        }
         document = instance_document(Wizard(folder, answers).walk("modbus_manual"))
         with answering(serial_handler, document, tmp_path) as client:
             assert client.get("/sensor/setpoint").json["value"] == 54.5
@@ -100,7 +105,7 @@ def test_a_modbus_tcp_setpoint_of_the_wizard_is_written(folder: Path, tmp_path: 
 def test_http_sensors_that_the_wizard_found_are_polled_with_their_token(folder: Path, tmp_path: Path) -> None:
     routes = {"/sensors": ["attic"], "/sensors/attic": {"climate": {"temperature": 21.5}}}
     with HttpServer(routes, wants="Bearer t0ken") as server:
-        answers = {
+        answers: dict[str, Document] = {
             "hub": {"friendly_name": "Web", "instance_id": new_id(), "poll_interval": 0.2},
             "sensor": {"base_url": server.base, "auth_kind": "bearer", "token": "t0ken"},
         }

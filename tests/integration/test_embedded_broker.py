@@ -134,8 +134,9 @@ def client_of(server: Server, *args: Any, **kwargs: Any) -> Iterator[Client]:
 def run_client(server: Server, program: str) -> subprocess.Popen[bytes]:
     """Start a paho client in a process of its own; returns when it has printed a line."""
     head = f"""
-        import os, sys, time
+        import os, sys, threading
         import paho.mqtt.client as mqtt
+        pause = threading.Event().wait
         client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="other-process")
         port = {server.port}
     """
@@ -210,7 +211,7 @@ def test_the_will_of_a_killed_client_is_sent_and_retained(server: Server) -> Non
             client.loop_start()
             client.publish("will/status", "online", 1, True).wait_for_publish()
             print("ready", flush=True)
-            time.sleep(60)
+            pause(60)
             """,
         )
         assert [payload for _, payload, *_ in witness.wait_for(1)] == [b"online"]
@@ -242,9 +243,9 @@ def test_a_silent_client_is_gone_after_one_and_a_half_keepalives(server: Server)
             client.connect("127.0.0.1", port, keepalive=1)
             client.loop_start()
             while not client.is_connected():
-                time.sleep(0.01)
+                pause(0.01)
             print("ready", flush=True)
-            time.sleep(60)
+            pause(60)
             """,
         )
         process.send_signal(signal.SIGSTOP)
@@ -419,9 +420,9 @@ def test_it_ends_at_once_with_code_0_whatever_its_clients_do(number: int) -> Non
             client.subscribe("flood", 0)
             client.loop_start()
             while not client.is_connected():
-                time.sleep(0.01)
+                pause(0.01)
             print("ready", flush=True)
-            time.sleep(60)
+            pause(60)
             """,
         )
         stopped.send_signal(signal.SIGSTOP)

@@ -209,3 +209,13 @@ def test_values_age_while_the_aggregator_is_gone(world: World) -> None:
 )
 def test_what_no_topic_level_may_hold_becomes_an_underscore(name: str, level: str) -> None:
     assert Topics("b", "i").state_property("d", name) == f"b/v1/instances/i/devices/d/state/{level}"
+
+
+def test_a_device_whose_bridge_does_not_name_mqtt_is_not_published(world: World, tmp_path: Path) -> None:
+    hub = load({"INSTANCE_NAME": "sensor_hub_01"}, secrets_dir=tmp_path)
+    quiet = tuple(replace(s, bridge=()) if s.sensor_type == "motion" else s for s in hub.sensors)
+    other = World(replace(hub, sensors=quiet))
+    assert world.motion(True)["motion_front_door/availability"] == "online"
+    assert other.motion(True) == {}
+    assert not other.states.publishes("motion_front_door")
+    assert other.states.publishes("temp_living_room")

@@ -109,7 +109,7 @@ def test_tests_wait_for_facts_and_never_sleep() -> None:
 
 
 def test_every_test_checks_something() -> None:
-    checks = re.compile(r"\bassert\b|\braises\b|\beventually\(|\bwait_for\w*\(|\bwarns\b")
+    checks = re.compile(r"\bassert(_\w+)?\b|\braises\b|\beventually\(|\bwait_for\w*\(|\bwarns\b")
     silent = [
         f"{name}::{node.name}"
         for path in python_files("tests")

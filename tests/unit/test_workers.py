@@ -329,8 +329,8 @@ def test_a_line_that_comes_back_reads_everything_and_begins_with_short_pauses_ag
     assert (described["state"], described["last_error"], described["next_retry_s"]) == ("up", None, None)
     bench.driver.down = bench.driver.fails["a"] = TransportDown("unplugged")
     assert bench.error_of_read("a") == "TRANSPORT_DOWN"
-    assert bench.line.describe()["next_retry_s"] == 1.0
-    assert bench.status("b") is Status.OFFLINE
+    eventually(lambda: bench.line.describe()["next_retry_s"] == 1.0)
+    eventually(lambda: bench.status("b") is Status.OFFLINE)
 
 
 def test_a_line_is_given_up_after_reconnect_timeout_sec(make: Make) -> None:
