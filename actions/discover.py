@@ -185,9 +185,10 @@ class _HttpSearch:
         self._types = sensor_types()
         self._asked: list[str] = []
         self._open: set[str] = set()
+        self._late: set[str] = set()
         self._found: dict[str, list[dict[str, Any]]] = {}
         self._reasons: dict[str, int] = {}
-        self._answered = False
+        self._answered = self._full = False
         self._guesses: set[str] = set()
         self._done: queue.Queue[tuple[str, Json | ToolError]] = queue.Queue()
         self._waiting: queue.Queue[str] = queue.Queue()
@@ -208,6 +209,8 @@ class _HttpSearch:
                 return
             self._open.discard(url)
             if isinstance(outcome, ToolError):
+                if outcome.code == "timeout":
+                    self._late.add(url)
                 if outcome.code != "http_error":
                     self._reasons[str(outcome)] = self._reasons.get(str(outcome), 0) + 1
                 elif "not accepted" in str(outcome):
@@ -218,7 +221,9 @@ class _HttpSearch:
 
     def _ask(self, url: str) -> str:
         url += f"?{self._query}" if self._query else ""
-        if url not in self._asked and len(self._asked) < DOCUMENTS_MAX:
+        if len(self._asked) >= DOCUMENTS_MAX:
+            self._full = True
+        elif url not in self._asked:
             self._asked.append(url)
             self._open.add(url)
             self._waiting.put(url)
@@ -252,15 +257,19 @@ class _HttpSearch:
         asked = [url for url in self._asked if not (nowhere and url in self._guesses)]
         found = [dict(item) for url in asked for item in self._found.get(url, [])]
         notes = []
-        pending = [http_finds.plain_url(url) for url in list(self._asked) if url in self._open]
+        pending = [http_finds.plain_url(url) for url in list(self._asked) if url in self._open | self._late]
         if pending:
             more = f" and {len(pending) - 5} more" if len(pending) > 5 else ""
             notes.append(f"not reached: {', '.join(pending[:5])}{more}")
+        if self._full:
+            notes.append(f"at most {DOCUMENTS_MAX} documents are looked at")
         if not found and not self._answered and self._reasons:
             notes.append(max(self._reasons, key=lambda reason: self._reasons[reason]))
         elif not found:
             notes.append("nothing there looks like a sensor; give the path of its JSON document")
-        return _result("sensors", http_finds.numbered(found), "sensor", notes, complete=not pending)
+        return _result(
+            "sensors", http_finds.numbered(found), "sensor", notes, complete=not (pending or self._full)
+        )
 
 
 def _result(

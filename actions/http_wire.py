@@ -68,16 +68,23 @@ def get_json(url: str, headers: dict[str, str], timeout_s: float, *, verify_tls:
     for _ in range(REDIRECTS_MAX + 1):
         status, location, body = _get(url, headers, deadline, timeout_s, verify_tls)
         if status in _REDIRECTS and location:
-            target = urljoin(url, location)
-            if urlsplit(target)[:2] != urlsplit(url)[:2]:
-                raise ToolError("redirect", "it redirects to another host, which the hub will not follow")
-            url = target
+            url = _target(url, location)
             continue
         if not 200 <= status < 300:
             denied = " (user, password or token not accepted)" if status in (401, 403) else ""
             raise ToolError("http_error", f"HTTP {status}{denied}", retriable=status >= 500)
         return _document(body)
     raise ToolError("redirect", f"more than {REDIRECTS_MAX} redirects")
+
+
+def _target(url: str, location: str) -> str:
+    try:
+        target = urljoin(url, location)
+        if urlsplit(target)[:2] == urlsplit(url)[:2]:
+            return target
+    except ValueError:
+        pass  # no address at all
+    raise ToolError("redirect", "it redirects to another host, which the hub will not follow")
 
 
 def at(document: Json, path: str) -> Json:

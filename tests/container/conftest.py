@@ -13,7 +13,7 @@ from tests.container.engine import Engine
 from tests.container.network import own_network
 from tests.container.platform import Platform
 
-_FAILED = pytest.StashKey[bool]()
+FAILED = pytest.StashKey[bool]()  # whether a test has failed so far
 
 
 @pytest.hookimpl(wrapper=True)
@@ -21,7 +21,7 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    item.stash[_FAILED] = item.stash.get(_FAILED, False) or report.failed
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
     return report
 
 
@@ -78,5 +78,5 @@ def module_host(
 def host(module_host: Platform, request: pytest.FixtureRequest) -> Iterator[Platform]:
     """A machine with the platform on it, the same for a module; on failure its containers tell their logs."""
     yield module_host
-    if request.node.stash.get(_FAILED, False):
+    if request.node.stash.get(FAILED, False):
         module_host.tell()

@@ -95,10 +95,10 @@ class Platform:
             (folder / name).mkdir()
         self.env()
 
-    def env(self, **settings: str) -> None:
-        """Write `/app/.env` anew."""
+    def env(self, name: str = ".env", **settings: str) -> None:
+        """Write the file that becomes `/app/.env` anew (the name of another one is said to `start`)."""
         rows = {"MQTT_HOST": "127.0.0.1", "EMULATOR_ERROR_RATE": "0"} | settings
-        (self.folder / ".env").write_text("".join(f"{key}={value}\n" for key, value in rows.items()))
+        self.write(name, "".join(f"{key}={value}\n" for key, value in rows.items()))
 
     def instance(
         self, instance_id: str, sensors: Sequence[Mapping[str, Any]] = SENSORS, **config: Any
@@ -127,11 +127,11 @@ class Platform:
         path.chmod(0o644)
         return path
 
-    def options(self, instance_id: str, *, shared: Path | None = STANDIN) -> list[str]:
+    def options(self, instance_id: str, *, shared: Path | None = STANDIN, env: str = ".env") -> list[str]:
         """How the platform starts an instance (contract, section 1), on a read-only root."""
         environ = {"INSTANCE_NAME": instance_id, "CONNECTOR_TYPE": "sensor-hub", "MODE": "production"}
         environ |= {"PYTHONUNBUFFERED": "1", "IOT2MQTT_PATH": "/app"}
-        mounts = {self.folder / "instances": "/app/instances", self.folder / ".env": "/app/.env"}
+        mounts = {self.folder / "instances": "/app/instances", self.folder / env: "/app/.env"}
         if shared is not None:
             mounts[shared] = "/app/shared"
         for secret in (self.folder / "secrets").iterdir():
@@ -143,14 +143,19 @@ class Platform:
         ]
 
     def start(
-        self, instance_id: str, *more: str, shared: Path | None = STANDIN, name: str = "", command: str = ""
+        self, instance_id: str, *more: str, shared: Path | None = STANDIN, env: str = ".env", name: str = ""
     ) -> Container:
         """Start it in the background; `more` are further words of `docker run`."""
         container = Container(self.engine, name or f"sensor-hub-{instance_id}", instance_id)
-        options = " ".join([*self.options(instance_id, shared=shared), *more])
+        options = " ".join([*self.options(instance_id, shared=shared, env=env), *more])
         self._started.append(container)
-        self.engine.shell(f"docker run -d --name {container.name} {options} {IMAGE} {command}")
+        self.engine.shell(f"docker run -d --name {container.name} {options} {IMAGE}")
         return container
+
+    def remove(self, container: Container) -> None:
+        """Remove it, running or not."""
+        self._started.remove(container)
+        self.engine.docker("rm", "-f", "-v", container.name)
 
     def run(self, instance_id: str, *more: str, within_s: float = 60) -> tuple[int, str, str]:
         """Run it to its end: exit code, stdout, stderr."""

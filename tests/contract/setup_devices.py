@@ -98,16 +98,17 @@ class ModbusServer:
         asyncio.set_event_loop(self._loop)
         self._loop.run_until_complete(self._listen())
         self._loop.run_forever()
-        self._loop.run_until_complete(self._server.shutdown())
+        self._loop.run_until_complete(self._server.shutdown())  # type: ignore[no-untyped-call]
         self._loop.close()
 
     async def _listen(self) -> None:
         # The block's addresses begin with 1 where the wire's begin with 0.
+        block: Callable[[int, list[Any]], ModbusSequentialDataBlock] = ModbusSequentialDataBlock
         device = ModbusDeviceContext(
-            di=ModbusSequentialDataBlock(1, [address == 5 for address in range(50)]),
-            co=ModbusSequentialDataBlock(1, [False] * 50),
-            ir=ModbusSequentialDataBlock(1, [0, 225, *[0] * 18, 0xFFFE, 0x7960, *[0] * 28]),
-            hr=ModbusSequentialDataBlock(1, [0] * 10 + [545] + [0] * 19 + [0, 0xC144, *[0] * 18]),
+            di=block(1, [address == 5 for address in range(50)]),
+            co=block(1, [False] * 50),
+            ir=block(1, [0, 225, *[0] * 18, 0xFFFE, 0x7960, *[0] * 28]),
+            hr=block(1, [0] * 10 + [545] + [0] * 19 + [0, 0xC144, *[0] * 18]),
         )
         self._server = ModbusTcpServer(
             ModbusServerContext(devices={UNIT: device}, single=False),

@@ -164,6 +164,13 @@ def test_many_that_hang_cost_no_more_than_was_allowed(folder: Path) -> None:
     assert " more" in results[0]["note"]
 
 
+def test_an_endless_listing_is_cut_off_and_that_is_said(folder: Path) -> None:
+    with HttpServer({"/sensors": list(range(1, 500))}) as server:
+        result = search(folder, server.base)
+    assert result["complete"] is False
+    assert "at most 200 documents are looked at" in result["note"]
+
+
 def test_a_host_that_is_not_there_is_said_so(folder: Path) -> None:
     result = search(folder, f"http://127.0.0.1:{free_port()}")
     assert (result["sensors"], result["note"]) == ([], "cannot connect: Connection refused")
@@ -204,6 +211,7 @@ def test_fields_are_picked_by_their_paths(folder: Path) -> None:
         ({"temp": 5, "hum": 6}, "no_value", "value is missing from the answer; it has temp, hum"),
         ([5], "no_value", "value is missing from the answer; it is a list"),
         ("http://192.0.2.1/", "redirect", "it redirects to another host, which the hub will not follow"),
+        ("http://[", "redirect", "it redirects to another host, which the hub will not follow"),
         ("/x", "redirect", "more than 3 redirects"),
     ],
 )

@@ -43,7 +43,7 @@ class Server:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         eventually(lambda: self.lines or self.process.poll() is not None, 20)
-        assert f"mqtt-broker listening host=127.0.0.1 port={self.port}" in self.lines[0]
+        assert f"mqtt-broker listening host=127.0.0.1 port={self.port}" in " ".join(self.lines[0].split())
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -441,6 +441,6 @@ def test_a_taken_port_is_an_error_with_a_clear_message(server: Server) -> None:
     command = [sys.executable, "-m", "sensor_hub.embedded_broker", "--port", str(server.port)]
     second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
     assert second.returncode == 1
-    assert f"mqtt-broker cannot listen host=127.0.0.1 port={server.port}" in second.stdout
+    assert f"mqtt-broker cannot listen host=127.0.0.1 port={server.port}" in " ".join(second.stdout.split())
     assert "Address already in use" in second.stdout
     assert len(second.stdout.splitlines()) == 1

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.broker import free_port
 from tests.support import eventually
 from tests.system.hub import Hub, instance_file, leftovers, new_id
 
@@ -17,7 +18,9 @@ pytestmark = [pytest.mark.system, pytest.mark.slow]
 def hub(tmp_path: Path) -> Iterator[Hub]:
     instance_id = new_id()
     instance_file(tmp_path, instance_id)
-    with Hub(tmp_path, "--demo", instance_id=instance_id) as started:
+    # a port of its own: the blocks from 5001 on may go to another test's hub the moment this one is dead
+    env = {"SERIAL_HANDLER_PORT": str(free_port())}
+    with Hub(tmp_path, "--demo", instance_id=instance_id, env=env) as started:
         started.wait_until_online()
         yield started
 
