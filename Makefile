@@ -11,10 +11,10 @@ LOCK_FLAGS := --universal --python-version 3.11 --generate-hashes --no-emit-inde
 	--custom-compile-command "make lock" --quiet $(UPGRADE)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format lock bench status clean
+.PHONY: help install run test test-container check format lock bench status clean
 
 help: ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)$$/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)$$/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-15s %s\n", $$1, $$2 }'
 
 install: $(STAMP) ## Create or update .venv from requirements-dev.lock
 
@@ -33,8 +33,11 @@ $(STAMP): requirements-dev.lock pyproject.toml
 run: $(STAMP) ## Start the hub with emulated devices and a broker of its own (INSTANCE_NAME=sensor_hub_01)
 	@INSTANCE_NAME=$(INSTANCE_NAME) exec $(BIN)/sensor-hub run --demo
 
-test: $(STAMP) ## Run all tests (ARGS="-k name" for some)
-	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+test: $(STAMP) ## Run all tests but those of the container (ARGS="-k name" for some)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not container" $(ARGS)
+
+test-container: $(STAMP) ## Build the image and test it (docs/container.md says what that needs)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m container tests/container $(ARGS)
 
 check: $(STAMP) ## Check format, lint, types and the direction of imports
 	$(BIN)/ruff format --check

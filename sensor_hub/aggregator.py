@@ -1,43 +1,25 @@
-"""The aggregator: one board of all handlers' devices, a TTL cache with single flight, commands routed by config."""
+"""The aggregator: one board of all handlers' devices, a cache, commands routed by config."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as WaitTimeout
-from dataclasses import dataclass, field
-from datetime import datetime
+from functools import partial
 
-from sensor_hub import commands, logs, wire
+from sensor_hub import commands, logs, threads, wire
+from sensor_hub.ages import Ages
 from sensor_hub.board import Board
 from sensor_hub.clients import HandlerClient
 from sensor_hub.clock import Clock
 from sensor_hub.config.model import Handler, HubConfig, SensorConfig
 from sensor_hub.errors import Disabled, HandlerUnreachable, HubError, SensorUnavailable, UnknownDevice
+from sensor_hub.reading_cache import Cached, ReadingCache
 from sensor_hub.readings import Fault, Json, Snapshot, Status, aged
 
 log = logs.get(__name__)
 
 PROGRAMS: Mapping[Handler, str] = {Handler.SERIAL: "serial-handler", Handler.HTTP: "http-poller"}
 HEALTH_STEP_S = 2.0
-FLIGHT_PATIENCE_S = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Cached:
-    body: dict[str, Json]
-    asked_at: float  # monotonic: when the handler gave this entry its life
-    arrived_at: float  # monotonic: when the body itself came
-
-
-@dataclass(frozen=True, slots=True)
-class _Flight:
-    """A request to a handler that is under way; `leader` is the thread that makes it."""
-
-    leader: int
-    epoch: int
-    answer: Future[dict[str, Json]] = field(default_factory=Future)
 
 
 class Aggregator:
@@ -58,12 +40,10 @@ class Aggregator:
             for s in config.sensors
             if s.enabled
         )
-        self._lock = threading.Lock()
+        self._cache = ReadingCache(self._fetch, config.cache_ttl_s, clock)
+        self._news = threading.Lock()  # of the three that must agree: board, ages, arrivals
+        self._ages = Ages(clock)
         self._arrived: dict[str, float] = {}  # monotonic: when the feed brought each device's last reading
-        self._cache: dict[str, _Cached] = {}
-        self._flights: dict[str, _Flight] = {}
-        self._hits = self._misses = 0
-        self._epoch = 0  # a flight begun before `clear` must not fill the cache after it
         self._health: dict[Handler, str] = dict.fromkeys(self._clients, "unreachable")
         self._memory = commands.Memory(clock)
         self._closing = threading.Event()
@@ -71,10 +51,8 @@ class Aggregator:
     def start(self) -> None:
         """Follow the handlers and watch their health."""
         for handler in self._clients:
-            for work in (self._follow, self._watch):
-                threading.Thread(
-                    target=work, args=(handler,), name=f"{work.__name__}-{handler}", daemon=True
-                ).start()
+            threads.start(f"follow-{handler}", partial(self._follow, handler), self._closing)
+            threads.start(f"watch-{handler}", partial(self._watch, handler), self._closing)
 
     def close(self) -> None:
         """Wake followers; the threads end with the process."""
@@ -86,79 +64,29 @@ class Aggregator:
     def device(self, device_id: str) -> dict[str, Json]:
         """The device's reading, at most `cache_ttl` old. Raises UnknownDevice, Disabled, the handler's errors."""
         self._enabled(device_id)
-        with self._lock:
-            entry = self._cache.get(device_id)
-            if entry is not None and self._valid(entry):
-                self._hits += 1
-                return self._newest(device_id, entry)
-            self._misses += 1
-            flight = self._join(device_id)
-        return self._landed(device_id, flight)
+        found = self._cache.get(device_id)
+        return self._newest(device_id, found) if isinstance(found, Cached) else _fresh(found)
 
     def refresh(self, device_id: str) -> dict[str, Json]:
         """As `device`, never from the cache."""
         self._enabled(device_id)
-        with self._lock:
-            flight = self._join(device_id)
-        return self._landed(device_id, flight)
+        return _fresh(self._cache.refresh(device_id))
 
-    def _join(self, device_id: str) -> _Flight:
-        """The request to the handler that is under way, or a new one for the caller to make.
+    def _fetch(self, device_id: str) -> dict[str, Json]:
+        answer = self._clients[self._sensors[device_id].handler].sensor(device_id)
+        return {"device_id": device_id, **{key: value for key, value in answer.items() if key != "sensor_id"}}
 
-        Needs the lock: whoever misses the cache finds the flight, so nobody asks a second time.
-        """
-        flight = self._flights.get(device_id)
-        if flight is None:
-            flight = self._flights[device_id] = _Flight(threading.get_ident(), self._epoch)
-        return flight
-
-    def _landed(self, device_id: str, flight: _Flight) -> dict[str, Json]:
-        """The flight's answer; callers that come while the handler is being asked share it."""
-        if flight.leader == threading.get_ident():
-            self._fly(device_id, flight)
-        try:
-            body = flight.answer.result(FLIGHT_PATIENCE_S)
-        except WaitTimeout:
-            raise HandlerUnreachable(f"no answer about {device_id} within {FLIGHT_PATIENCE_S:g} s") from None
-        return {**body, "cached": False, "cache_age": 0.0}
-
-    def _fly(self, device_id: str, flight: _Flight) -> None:
-        try:
-            answer = self._clients[self._sensors[device_id].handler].sensor(device_id)
-        except HubError as error:
-            self._land(device_id, flight, None)
-            flight.answer.set_exception(error)
-            return
-        except BaseException as error:
-            self._land(device_id, flight, None)
-            flight.answer.set_exception(HandlerUnreachable(f"internal error: {type(error).__name__}"))
-            raise
-        body = {"device_id": device_id, **{k: v for k, v in answer.items() if k != "sensor_id"}}
-        self._land(device_id, flight, body)
-        flight.answer.set_result(body)
-
-    def _land(self, device_id: str, flight: _Flight, body: dict[str, Json] | None) -> None:
-        now = self.clock.monotonic()
-        with self._lock:
-            del self._flights[device_id]
-            if body is not None and flight.epoch == self._epoch:
-                self._cache[device_id] = _Cached(body, now, now)
-
-    def _valid(self, entry: _Cached) -> bool:
-        return self.clock.monotonic() - entry.asked_at < self.config.cache_ttl_s
-
-    def _newest(self, device_id: str, entry: _Cached) -> dict[str, Json]:
+    def _newest(self, device_id: str, entry: Cached) -> dict[str, Json]:
         """The cached reading, or what the feed has said since: a newer one, or that this one is less good."""
-        snapshot, body, arrived_at = self.board.get(device_id), entry.body, entry.arrived_at
-        cached_from = datetime.fromisoformat(str(body["timestamp"]))
-        if (
-            snapshot is not None
-            and snapshot.reading is not None
-            and snapshot.reading.timestamp >= cached_from
-        ):
-            body = wire.reading_body(snapshot, "device_id")
-            arrived_at = max(arrived_at, self._arrived.get(device_id, 0.0))
-        return {**body, "cached": True, "cache_age": round(self.clock.monotonic() - arrived_at, 3)}
+        with self._news:
+            snapshot, taken_at = self.board.get(device_id), self._ages.taken_at(device_id)
+            arrived_at = self._arrived.get(device_id, 0.0)
+        body, since = entry.body, entry.at
+        if snapshot is not None and snapshot.reading is not None and taken_at is not None:
+            is_same = wire.timestamp_text(snapshot.reading.timestamp) == body["timestamp"]
+            if is_same or taken_at > entry.taken_at:
+                body, since = wire.reading_body(snapshot, "device_id"), max(since, arrived_at)
+        return {**body, "cached": True, "cache_age": round(self.clock.monotonic() - since, 3)}
 
     # -- commands -----------------------------------------------------------------------------------------------
 
@@ -171,12 +99,11 @@ class Aggregator:
     def _execute(self, device_id: str, command: commands.Command) -> commands.Answer:
         sensor = self._enabled(device_id)
         commands.check_not_stale(command, self.clock.now())
-        body: dict[str, Json] = {"values": command.values}
-        if command.timeout is not None:
-            body["timeout"] = command.timeout
+        patience_s, timeout = command.left(0.0)
+        body: dict[str, Json] = {"values": command.values, "timeout": timeout}
         if command.id is not None:
             body["id"] = command.id  # for the handler's log; it was not seen before here, so nor there
-        answer = self._clients[sensor.handler].command(device_id, body, commands.patience_s(command))
+        answer = self._clients[sensor.handler].command(device_id, body, patience_s)
         return {"values": answer.get("values")}
 
     # -- what the service says of itself ------------------------------------------------------------------------
@@ -200,8 +127,6 @@ class Aggregator:
         """`status` counts who answers: healthy (all handlers), degraded (some), unavailable (none)."""
         answering = sum(word != "unreachable" for word in self._health.values())
         status = "healthy" if answering == len(self._health) else "degraded" if answering else "unavailable"
-        with self._lock:
-            entries = len(self._cache)
         return {
             "service": "state-aggregator",
             "instance_id": self.config.instance_id,
@@ -211,33 +136,16 @@ class Aggregator:
                 PROGRAMS[handler].replace("-", "_"): {"url": self._clients[handler].url, "status": word}
                 for handler, word in self._health.items()
             },
-            "cache": {"entries": entries, "ttl": wire.plain(self.config.cache_ttl_s)},
+            "cache": {"entries": len(self._cache), "ttl": wire.plain(self.config.cache_ttl_s)},
         }
 
     def cache_stats(self) -> dict[str, Json]:
         """Hits, misses and every entry's age in seconds."""
-        now = self.clock.monotonic()
-        with self._lock:
-            entries: list[Json] = [
-                {"device_id": device_id, "age": round(now - entry.asked_at, 3), "valid": self._valid(entry)}
-                for device_id, entry in self._cache.items()
-            ]
-            return {
-                "cache_ttl": wire.plain(self.config.cache_ttl_s),
-                "total_entries": len(entries),
-                "hits": self._hits,
-                "misses": self._misses,
-                "entries": entries,
-                "timestamp": wire.timestamp_text(self.clock.now()),
-            }
+        return {**self._cache.stats(), "timestamp": wire.timestamp_text(self.clock.now())}
 
     def clear_cache(self) -> int:
         """Forget every cached reading; how many there were."""
-        with self._lock:
-            count = len(self._cache)
-            self._cache.clear()
-            self._epoch += 1
-            return count
+        return self._cache.clear()
 
     def errors(self) -> dict[str, Json]:
         """Every device whose last read failed, with the handler it belongs to."""
@@ -276,22 +184,29 @@ class Aggregator:
         self._clients[handler].follow(take, lambda error: self._lost(own, error), self._closing)
 
     def _take(self, snapshot: Snapshot) -> None:
+        with self._news:
+            self._put(snapshot)
+
+    def _put(self, snapshot: Snapshot) -> None:
+        """Needs the lock `_news`."""
+        self._ages.note(snapshot)
         if snapshot.fault is None:
             self._arrived[snapshot.device_id] = self.clock.monotonic()
         if snapshot.status is Status.OFFLINE:
-            with self._lock:
-                self._cache.pop(
-                    snapshot.device_id, None
-                )  # a cache must not be better informed than the board
+            self._cache.forget(snapshot.device_id)  # a cache must not be better informed than the board
         self.board.put(snapshot)
 
-    def _lost(self, own: set[str], error: HubError) -> None:
+    def _lost(self, own: set[str], error: HubError, *, only_stale: bool = False) -> None:
         """The handler is gone: its devices' values age, and the reason is on the board."""
         fault = Fault(HandlerUnreachable.code, str(error), self.clock.now())
         for device_id in sorted(own):
-            before, sensor = self.board.get(device_id), self._sensors[device_id]
-            if before is not None:
-                self._take(aged(before, fault, fault.timestamp, sensor.interval_s, sensor.stale_after_s))
+            sensor = self._sensors[device_id]
+            with self._news:  # what the feed brings meanwhile must not be replaced by what was there before
+                before = self.board.get(device_id)
+                if before is None or (only_stale and not self._is_stale(before, sensor)):
+                    continue
+                age_s = self._ages.age_s(before)
+                self._put(aged(before, fault, age_s, sensor.interval_s, sensor.stale_after_s))
 
     def _watch(self, handler: Handler) -> None:
         client, program = self._clients[handler], PROGRAMS[handler]
@@ -303,19 +218,17 @@ class Aggregator:
                 word = "unreachable"
                 if self._health[handler] != word:
                     log.warning("handler lost", handler=program, reason=str(error))
-                self._lost(set(filter(self._is_stale, own)), error)  # a feed that hangs is noticed too late
+                self._lost(own, error, only_stale=True)  # a feed that hangs is noticed too late
             if self._health[handler] == "unreachable" != word:
                 log.info("handler answers", handler=program, status=word)
             self._health[handler] = word
             if self._closing.wait(HEALTH_STEP_S if word != "unreachable" else 0.25):
                 return
 
-    def _is_stale(self, device_id: str) -> bool:
-        """Whether the board's good news of a device is older than it may be."""
-        snapshot, stale_after_s = self.board.get(device_id), self._sensors[device_id].stale_after_s
-        if snapshot is None or snapshot.reading is None or snapshot.status is Status.OFFLINE:
-            return False
-        return (self.clock.now() - snapshot.reading.timestamp).total_seconds() > stale_after_s
+    def _is_stale(self, snapshot: Snapshot, sensor: SensorConfig) -> bool:
+        """Whether good news of a device is older than it may be."""
+        age_s = self._ages.age_s(snapshot)
+        return snapshot.status is not Status.OFFLINE and age_s is not None and age_s > sensor.stale_after_s
 
     def _status(self, sensor: SensorConfig) -> Status:
         snapshot = self.board.get(sensor.sensor_id)
@@ -328,3 +241,7 @@ class Aggregator:
         if not sensor.enabled:
             raise Disabled(f"{device_id} has enabled: false")
         return sensor
+
+
+def _fresh(body: dict[str, Json]) -> dict[str, Json]:
+    return {**body, "cached": False, "cache_age": 0.0}

@@ -8,11 +8,12 @@ import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from sensor_hub.errors import Busy
 from sensor_hub.readings import Snapshot
 
 MAX_WAIT_S = 60.0
-# Each waiting follower holds one of the service's request threads; more than this are answered at once.
-MAX_WAITERS = 32
+# Each waiting follower holds one of the service's request threads (web.MAX_ANSWERING); so many are left for others.
+MAX_WAITERS = 96
 
 
 @dataclass(slots=True)
@@ -61,11 +62,11 @@ class Board:
     def since(self, cursor: str | None, wait_s: float = 0.0) -> tuple[str, list[Snapshot]]:
         """New cursor and what changed after `cursor`, oldest change first; waits up to `wait_s` for a change.
 
-        No cursor, or one of another process: everything, at once.
+        No cursor, or one of another process: everything, at once. Raises Busy when MAX_WAITERS wait already.
         """
         with self._changed:
             after = self._revision_of(cursor)
-            if after >= self._revision and wait_s > 0 and self._waiters < MAX_WAITERS:
+            if after >= self._revision and wait_s > 0 and not self._closed:
                 self._wait(after, min(wait_s, MAX_WAIT_S))
             newer = sorted(
                 (slot for slot in self._slots.values() if slot.revision > after),
@@ -87,6 +88,8 @@ class Board:
         return number if number <= self._revision else 0
 
     def _wait(self, after: int, wait_s: float) -> None:
+        if self._waiters >= MAX_WAITERS:
+            raise Busy(f"{MAX_WAITERS} followers wait already")
         deadline = self._monotonic() + wait_s
         self._waiters += 1
         try:

@@ -12,13 +12,14 @@ import requests
 from sensor_hub import wire
 from sensor_hub.errors import HandlerUnreachable, HubError, from_code
 from sensor_hub.readings import Json, Snapshot
+from sensor_hub.wire import INSTANCE_HEADER
 
-INSTANCE_HEADER = "X-Sensor-Hub-Instance"
 CONNECT_TIMEOUT_S = 2.0
 FEED_WAIT_S = 20.0
 _ERROR_KEYS = ("error", "message", "timestamp", "sensor_id", "device_id")
 LOST_GRACE_S = 3.0  # a service that restarts is back within this; nobody needs to hear of it
 _FOLLOW_PAUSE_S, _MAX_FOLLOW_PAUSE_S = 0.2, 5.0
+_EARLY_S = 1.0  # an empty answer sooner than this is no wait that ended
 
 
 class ServiceClient:
@@ -74,6 +75,7 @@ class ServiceClient:
         pause_s = _FOLLOW_PAUSE_S
         answered_at = time.monotonic()
         while not stop.is_set():
+            asked_at = time.monotonic()
             try:
                 newer, changes = self.feed(cursor, FEED_WAIT_S if cursor else 0.0)
             except HubError as error:
@@ -84,6 +86,8 @@ class ServiceClient:
                 pause_s = min(_MAX_FOLLOW_PAUSE_S, pause_s * 2)
                 continue
             cursor, pause_s, answered_at = newer, _FOLLOW_PAUSE_S, time.monotonic()
+            if not changes and answered_at - asked_at < _EARLY_S:
+                stop.wait(_FOLLOW_PAUSE_S)  # a service that is ending lets nobody wait
             on_changes(changes)
 
     def _ask(self, method: str, path: str, timeout_s: float, **kwargs: Any) -> dict[str, Json]:

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as WaitTimeout
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from sensor_hub import wire
 from sensor_hub.clock import Clock
-from sensor_hub.errors import CommandTimeout, HubError, InvalidCommand, StaleCommand
+from sensor_hub.errors import CommandTimeout, HubError, InvalidCommand, StaleCommand, defect
 from sensor_hub.properties import number_of
 from sensor_hub.readings import Json
 
@@ -50,21 +50,16 @@ class Command:
             raise InvalidCommand("timeout must be a positive number of milliseconds")
         return min(number / 1000, MAX_TIMEOUT_S)
 
+    def left(self, waited_s: float) -> tuple[float, Json]:
+        """Seconds left for the answer after `waited_s`, and the `timeout` to hand on with the command.
 
-def has_good_timeout(command: Command) -> bool:
-    """Whether `timeout_s` can be asked for."""
-    try:
-        return command.timeout_s > 0
-    except InvalidCommand:
-        return False
-
-
-def patience_s(command: Command) -> float:
-    """How long to wait for whoever checks the command; a bad `timeout` is refused there, in its turn."""
-    try:
-        return command.timeout_s
-    except InvalidCommand:
-        return DEFAULT_TIMEOUT_S
+        A bad `timeout` is handed on as it is: it is refused there, in its turn.
+        """
+        try:
+            left_s = self.timeout_s - waited_s
+        except InvalidCommand:
+            return DEFAULT_TIMEOUT_S - waited_s, self.timeout
+        return left_s, left_s * 1000
 
 
 class Unanswerable(InvalidCommand):
@@ -104,19 +99,25 @@ def check_not_stale(command: Command, now: datetime) -> None:
     """
     if command.written is None:
         return
-    age_s = (now - _moment(command.written, now)).total_seconds()
+    age_s = now.timestamp() - _moment(command.written, now)
     if age_s > STALE_AFTER_S:
         raise StaleCommand(f"written {age_s:.0f} s ago; a command is valid for {STALE_AFTER_S:.0f} s")
 
 
-def _moment(raw: Json, now: datetime) -> datetime:
+def _moment(raw: Json, now: datetime) -> float:
+    """As Unix seconds: two times of one zone would be subtracted as their clocks' faces, wrong across a change."""
     try:
         number = number_of(raw)
         if number is not None:
-            return datetime.fromtimestamp(number / 1000 if number > 1e11 else number, now.tzinfo)
+            return datetime.fromtimestamp(number / 1000 if number > 1e11 else number, UTC).timestamp()
         if isinstance(raw, str):
             moment = datetime.fromisoformat(raw)
-            return moment if moment.tzinfo else moment.replace(tzinfo=now.tzinfo)
+            if moment.tzinfo is not None:
+                return moment.timestamp()
+            both = [moment.replace(tzinfo=now.tzinfo, fold=fold).timestamp() for fold in (0, 1)]
+            return min(
+                both, key=lambda each: abs(now.timestamp() - each)
+            )  # the hour that comes twice: the nearer
     except (ValueError, OverflowError, OSError):
         pass
     raise InvalidCommand("timestamp must be ISO 8601 or Unix seconds")
@@ -129,7 +130,7 @@ class Memory:
         """Thread-safe; at most MAX_REMEMBERED answers, the oldest go first."""
         self._clock = clock
         self._lock = threading.Lock()
-        self._seen: OrderedDict[tuple[str, str], tuple[float, Future[Answer]]] = OrderedDict()
+        self._seen: OrderedDict[tuple[str, str], tuple[float, Future[Answer | HubError]]] = OrderedDict()
 
     def answer(self, target: str, command: Command, execute: Callable[[], Answer]) -> Answer:
         """`execute()`'s answer or error; for a duplicate the first one's, waited for if it is still under way."""
@@ -140,25 +141,30 @@ class Memory:
             self._forget()
             known = self._seen.get(key)
             if known is None:
-                mine: Future[Answer] = Future()
+                mine: Future[Answer | HubError] = Future()
                 self._seen[key] = (self._clock.monotonic(), mine)
         if known is not None:
             return self._wait(known[1])
         try:
-            mine.set_result(execute())
+            answer = execute()
         except HubError as error:
-            mine.set_exception(error)
-        except BaseException:
-            mine.set_exception(HubError("internal error, see the log"))
+            mine.set_result(error.again())  # its trace would keep all that is on the stack for five minutes
             raise
-        return mine.result()
+        except BaseException:
+            mine.set_result(defect())
+            raise
+        mine.set_result(answer)
+        return answer
 
     @staticmethod
-    def _wait(first: Future[Answer]) -> Answer:
+    def _wait(first: Future[Answer | HubError]) -> Answer:
         try:
-            return first.result(MAX_TIMEOUT_S + 5)
+            outcome = first.result(MAX_TIMEOUT_S + 5)
         except WaitTimeout:
             raise CommandTimeout("the first command with this id is still under way") from None
+        if isinstance(outcome, HubError):
+            raise outcome.again()
+        return outcome
 
     def _forget(self) -> None:
         oldest = self._clock.monotonic() - REMEMBERED_S

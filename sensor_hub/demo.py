@@ -8,7 +8,7 @@ import threading
 import time
 from pathlib import Path
 
-from sensor_hub import logs, wire
+from sensor_hub import logs, threads, wire
 from sensor_hub.clients import AggregatorClient
 from sensor_hub.config.model import HubConfig
 from sensor_hub.readings import Snapshot, Status
@@ -46,13 +46,14 @@ class Narrator:
         self._client = AggregatorClient(hub.services["state-aggregator"].url, hub.instance_id)
         self._told_at: dict[str, float] = {}
         self._last_line_at = 0.0
+        self._ending = threading.Event()  # never set: it ends with the process
 
     def start(self) -> None:
         """Narrate in the background until the process ends."""
-        threading.Thread(target=self._follow, name="narrator", daemon=True).start()
+        threads.start("narrator", self._follow, self._ending)
 
     def _follow(self) -> None:
-        self._client.follow(self._tell, lambda _: None, threading.Event())
+        self._client.follow(self._tell, lambda _: None, self._ending)
 
     def _tell(self, snapshots: list[Snapshot]) -> None:
         for snapshot in snapshots:
@@ -63,13 +64,13 @@ class Narrator:
             if now - told_at < self._hub.update_interval_s or now - self._last_line_at < LINE_EVERY_S:
                 continue
             self._told_at[snapshot.device_id] = self._last_line_at = now
-            log.info("reading", service="demo", device=snapshot.device_id, **_values(snapshot))
+            log.info("reading", service="demo", device=snapshot.device_id, values=_values(snapshot))
 
 
-def _values(snapshot: Snapshot) -> dict[str, str]:
+def _values(snapshot: Snapshot) -> str:
+    """All under one key: a property may be called as one of the line's own."""
     values = snapshot.reading.values if snapshot.reading is not None else {}
     unit = (snapshot.extra or {}).get("unit")
-    texts = {name: wire.dumps(value) for name, value in values.items()}
-    if "value" in texts and unit:
-        texts["value"] += f" {unit}"
-    return texts
+    if values.keys() == {"value"}:
+        return f"{wire.dumps(values['value'])} {unit or ''}".rstrip()
+    return ", ".join(f"{name}: {wire.dumps(value)}" for name, value in values.items())

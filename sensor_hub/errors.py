@@ -26,6 +26,10 @@ class HubError(Exception):
         super().__init__(message)
         self.extra: Mapping[str, Any] = extra
 
+    def again(self) -> HubError:
+        """The same failure to be raised once more, without the trace of this one (which keeps requests alive)."""
+        return from_code(self.code, str(self), **self.extra)
+
 
 class InvalidCommand(HubError):
     """The command is not an object, is empty, or names a wrong property or type."""
@@ -135,6 +139,10 @@ class HandlerUnreachable(HubError):
     code, status, retryable = "HANDLER_ERROR", 503, True
 
 
+class Busy(HandlerUnreachable):
+    """The service has as many requests as it takes; on the wire the same as one that does not answer."""
+
+
 class CircuitOpen(HubError):
     """The device failed so often that it is only probed now and then."""
 
@@ -157,13 +165,19 @@ def _family(cls: type[HubError]) -> list[type[HubError]]:
     return [cls, *(found for sub in cls.__subclasses__() for found in _family(sub))]
 
 
-BY_CODE: dict[str, type[HubError]] = {cls.code: cls for cls in _family(HubError)}
+# Of classes with the same code the first, which is the parent.
+BY_CODE: dict[str, type[HubError]] = {cls.code: cls for cls in reversed(_family(HubError))}
 
 
 def from_code(code: str, message: str, **extra: Any) -> HubError:
     """The error that a wire code stands for; an unknown code is a failed handler."""
     cls = BY_CODE.get(code)
     return cls(message, **extra) if cls is not None else HandlerUnreachable(f"{code}: {message}", **extra)
+
+
+def defect() -> HubError:
+    """What whoever asked is told when we met a defect of our own; its trace is in the log."""
+    return HubError("internal error, see the log")
 
 
 @dataclass(frozen=True, slots=True)

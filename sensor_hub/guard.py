@@ -51,7 +51,11 @@ def serve(
     end_hub: Callable[[], None],
     launcher_lives: Callable[[], bool],
 ) -> None:
-    """Answer events until end of file or until the launcher is gone; call `end_hub` on a FATAL program."""
+    """Answer events until end of file or until the launcher is gone; call `end_hub` on the first FATAL program.
+
+    Others follow while supervisord stops: it gives up on all that it was about to start again.
+    """
+    ending = False
     while True:
         _write(answers, b"READY\n")
         line = events.readline()
@@ -62,7 +66,8 @@ def serve(
         if not launcher_lives():
             log.critical("launcher is gone, ending the hub")
             return
-        if header["eventname"] == "PROCESS_STATE_FATAL":
+        if header["eventname"] == "PROCESS_STATE_FATAL" and not ending:
+            ending = True
             program = payload.get("processname", "?")
             log.critical("program gave up, ending the hub", program=program)
             runtime.write_fatal(instance_id, program)

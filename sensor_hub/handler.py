@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sensor_hub import commands, logs, properties, wire
+from sensor_hub import commands, logs, properties, threads, wire
 from sensor_hub.clock import Clock
 from sensor_hub.config.model import Handler, HubConfig, SensorConfig, TransportConfig
 from sensor_hub.drivers import DRIVERS
@@ -19,10 +19,11 @@ from sensor_hub.errors import (
     SensorUnavailable,
     UnknownSensor,
 )
+from sensor_hub.line_report import LineState
 from sensor_hub.properties import PropertySpec
 from sensor_hub.readings import Json, Snapshot, Status
 from sensor_hub.tracking import Tracker
-from sensor_hub.workers import Line, LineState
+from sensor_hub.workers import Line
 
 log = logs.get(__name__)
 
@@ -62,13 +63,12 @@ class HandlerService:
         self._line_of = {s.sensor_id: line for line in self._lines for s in _on(line.transport, enabled)}
         self._memory = commands.Memory(clock)
         self._closing = threading.Event()
-        self._ageing = threading.Thread(target=self._age, name="ageing", daemon=True)
 
     def start(self) -> None:
         """Begin to read."""
         for line in self._lines:
             line.start()
-        self._ageing.start()
+        threads.start("ageing", self._age, self._closing)
         log.info("reading", lines=len(self._lines), devices=len(self._specs))
 
     def close(self) -> None:
@@ -148,7 +148,8 @@ class HandlerService:
             written = line.command(sensor_id, values, command.timeout_s)
         except ReadTimeout as error:
             raise CommandTimeout(str(error)) from error
-        log.info("command done", device=sensor_id, id=command.id, values=wire.dumps(dict(written)))
+        # Names only: a value may be a door's code, or 64 KiB long.
+        log.info("command done", device=sensor_id, id=command.id, properties=", ".join(written))
         return {"values": dict(written)}
 
     # -- what the service says of itself ------------------------------------------------------------------------
@@ -198,7 +199,7 @@ class HandlerService:
         statuses = [snapshot.status for snapshot in self._snapshots()]
         bad = sum(status is Status.OFFLINE for status in statuses)
         down = sum(line.state is LineState.DOWN for line in self._lines)
-        if statuses and bad == len(statuses):
+        if (statuses and bad == len(statuses)) or (self._lines and down == len(self._lines)):
             status = "unavailable"
         elif bad or down:
             status = "degraded"

@@ -8,9 +8,10 @@ import psutil
 
 from sensor_hub import runtime, supervision
 from sensor_hub.clients import ServiceClient
+from sensor_hub.config.services import SERVICE_VARIABLES
 from sensor_hub.errors import HubError
 
-PROGRAMS = ("serial-handler", "http-poller", "state-aggregator", "mqtt-bridge")
+PROGRAMS = (*SERVICE_VARIABLES, "mqtt-bridge")
 LOOP_LIMIT_S = 30.0
 
 

@@ -18,6 +18,7 @@ from typing import IO
 
 from sensor_hub import config, logs, runtime, supervision
 from sensor_hub.config.model import HubConfig, Report
+from sensor_hub.config.services import SERVICE_VARIABLES
 from sensor_hub.demo import Narrator, where_to_look
 from sensor_hub.drivers import check_options
 from sensor_hub.errors import ConfigError, Problem
@@ -27,12 +28,9 @@ from sensor_hub.stopping import StopOnSignal, adopt_orphans, end_what_is_left, r
 log = logs.get(__name__)
 
 HOME = Path(__file__).resolve().parents[1]  # where supervisord.conf lives: the checkout, /app in the image
-PORT_VARIABLES = {
-    "serial-handler": "SERIAL_HANDLER_PORT",
-    "http-poller": "HTTP_POLLER_PORT",
-    "state-aggregator": "STATE_AGGREGATOR_PORT",
-}
-BROKER_PORT, BROKER_PORTS = 1883, 20
+PORT_VARIABLES = {name: f"{prefix}_PORT" for name, prefix in SERVICE_VARIABLES.items()}
+LOOPBACK = "127.0.0.1"  # of the broker and the emulator, whatever SERVICE_HOST is
+BROKER_PORT, FURTHER_PORTS = 1883, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +118,7 @@ def prepare(
     try:
         settings |= _reserve(report, reservation)
         if broker:
-            settings |= {"MQTT_HOST": "127.0.0.1", "MQTT_PORT": str(_broker_port(report, reservation))}
+            settings |= {"MQTT_HOST": LOOPBACK, "MQTT_PORT": str(_broker_port(report, reservation))}
     except PortTaken as error:
         raise ConfigError([Problem("ports", str(error))]) from error
     hub = config.load(environ, overrides=settings, check_options=check_options)
@@ -138,21 +136,21 @@ def _reserve(report: Report, reservation: Reservation) -> dict[str, str]:
     hub = report.config
     if hub is None:
         raise ConfigError(report.problems)
-    wanted = {PORT_VARIABLES[name]: service for name, service in hub.services.items()}
-    given = {variable: service.port for variable, service in wanted.items() if service.port_is_set}
-    if hub.emulator is not None and origin(report, "EMULATOR_PORT") != "default":
-        given["EMULATOR_PORT"] = hub.emulator.port
-    for port in given.values():
+    services = {PORT_VARIABLES[name]: service for name, service in hub.services.items()}
+    chosen = {variable: service.port for variable, service in services.items() if service.port_is_set}
+    for port in chosen.values():
         reservation.take_given(hub.service_host, port)
-    open_ports = [*(v for v in wanted if v not in given)]
-    if hub.emulator is not None and "EMULATOR_PORT" not in given:
-        open_ports.append("EMULATOR_PORT")
-    if not open_ports:
-        return {variable: str(port) for variable, port in given.items()}
-    block = reservation.take_block(hub.service_host, 4 if "EMULATOR_PORT" in open_ports else 3)
-    places = [*PORT_VARIABLES.values(), "EMULATOR_PORT"]
-    chosen = {variable: block[places.index(variable)] for variable in open_ports}
-    return {variable: str(port) for variable, port in (given | chosen).items()}
+    emulated = hub.emulator is not None and hub.emulator.scenario["http"] is not None
+    emulator_is_set = origin(report, "EMULATOR_PORT") != "default"
+    if hub.emulator is not None and emulated and emulator_is_set:  # before a block takes it
+        reservation.take_given(LOOPBACK, hub.emulator.port)
+    if len(chosen) < len(services):
+        block = reservation.take_block(hub.service_host, len(services))
+        chosen = dict(zip(services, block, strict=True)) | chosen
+    if emulated and not emulator_is_set:
+        first = chosen["SERIAL_HANDLER_PORT"] + len(services)
+        chosen["EMULATOR_PORT"] = reservation.take_first(LOOPBACK, first, FURTHER_PORTS, "emulator")
+    return {variable: str(port) for variable, port in chosen.items()}
 
 
 def _broker_port(report: Report, reservation: Reservation) -> int:
@@ -160,14 +158,9 @@ def _broker_port(report: Report, reservation: Reservation) -> int:
         raise ConfigError(report.problems)
     if origin(report, "MQTT_PORT") != "default":
         port = report.config.mqtt.port
-        reservation.take_given("127.0.0.1", port)
+        reservation.take_given(LOOPBACK, port)
         return port
-    for port in range(BROKER_PORT, BROKER_PORT + BROKER_PORTS):
-        if reservation.take("127.0.0.1", [port]):
-            return port
-    raise PortTaken(
-        f"no free port for the embedded broker between {BROKER_PORT} and {BROKER_PORT + BROKER_PORTS - 1}"
-    )
+    return reservation.take_first(LOOPBACK, BROKER_PORT, FURTHER_PORTS, "embedded broker")
 
 
 def supervise(plan: Plan, environ: Mapping[str, str], stop: StopOnSignal) -> int:
@@ -194,7 +187,7 @@ def supervise(plan: Plan, environ: Mapping[str, str], stop: StopOnSignal) -> int
     end_what_is_left()
     relay.join(1.0)
     fatal = runtime.read_fatal(hub.instance_id)
-    if fatal is not None:
+    if fatal is not None and not stop.asked:
         log.critical("ended because a program gave up", program=fatal)
         return 1
     if not stop.asked:
@@ -208,9 +201,15 @@ def program_environment(plan: Plan, environ: Mapping[str, str]) -> dict[str, str
     """The environment of every program: what was given, what was decided here, our Python first on PATH."""
     hub = plan.hub
     host = hub.service_host
+    certificates = {
+        "MQTT_CA_CERT": hub.mqtt.ca_cert,
+        "MQTT_CLIENT_CERT": hub.mqtt.client_cert,
+        "MQTT_CLIENT_KEY": hub.mqtt.client_key,
+    }
     return {
         **environ,
         **plan.settings,
+        **{name: str(path) for name, path in certificates.items() if path is not None},
         "INSTANCE_NAME": hub.instance_id,
         "IOT2MQTT_PATH": str(hub.root),
         "MQTT_PORT": str(hub.mqtt.port),

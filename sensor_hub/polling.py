@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sensor_hub.config.model import SensorConfig
+from sensor_hub.errors import CircuitOpen, HubError, ReadTimeout, TransportDown
 
 OPEN_AFTER_FAILURES = 3
 # A dead unit is probed so seldom that waiting for it costs its line at most 1/20 of the time.
@@ -30,6 +31,11 @@ class Breaker:
         if self.failures >= OPEN_AFTER_FAILURES:
             self.next_probe_at = now + min(MAX_PROBE_PAUSE_S, PROBE_COST_FACTOR * cost_s)
 
+    def probe_at_once(self) -> None:
+        """The line is new: whatever was on it may be another device now."""
+        if self.next_probe_at is not None:
+            self.next_probe_at = 0.0
+
     def open_for(self, now: float) -> float:
         """Seconds until the next probe is allowed; 0 when the unit may be asked."""
         return 0.0 if self.next_probe_at is None else max(0.0, self.next_probe_at - now)
@@ -46,6 +52,20 @@ class Unit:
     round_trip_ms: float | None = None
     last_error: str | None = None
     sensors: list[str] = field(default_factory=list)
+
+    def answered(self) -> None:
+        """It said something."""
+        if self.breaker is not None:
+            self.breaker.answered()
+
+    def failed(self, error: HubError, now: float, cost_s: float) -> None:
+        """An exchange with it ended in `error` and took `cost_s` of the line's time."""
+        if isinstance(error, TransportDown | CircuitOpen) or self.breaker is None:
+            return  # that says nothing about the unit
+        if isinstance(error, ReadTimeout):
+            self.breaker.silent(now, cost_s)
+        else:
+            self.breaker.answered()
 
     def open_for(self, now: float) -> float:
         """Seconds for which it is left alone; 0 when it may be asked."""
@@ -68,10 +88,16 @@ class Schedule:
         return sensor_id, self._due[sensor_id]
 
     def done(self, sensor_id: str, now: float, *, not_before: float = 0.0) -> None:
-        """It was read now: next one interval after it was due; missed turns are skipped, not caught up."""
-        interval = self._interval[sensor_id]
-        due = self._due[sensor_id] + interval
-        self._due[sensor_id] = max(due if due > now else now + interval, not_before)
+        """It was read now: a turn that was due is over, and the next is one interval after it.
+
+        A read before its turn leaves that where it is. Missed turns are skipped, not caught up.
+        """
+        interval, due = self._interval[sensor_id], self._due[sensor_id]
+        if due <= now:
+            due += interval
+            if due <= now:
+                due = now + interval
+        self._due[sensor_id] = max(due, not_before)
 
     def soon(self, sensor_id: str, now: float) -> None:
         """Read it as soon as the line is free (its value was just changed)."""

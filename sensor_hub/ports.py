@@ -6,6 +6,7 @@ share a network namespace (and so the port space), and is free again the moment 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ import psutil
 import requests
 
 from sensor_hub import runtime
-from sensor_hub.clients import INSTANCE_HEADER
+from sensor_hub.wire import INSTANCE_HEADER
 
 _CLAIM = "sensor-hub-port-"
 FIRST_PORT, BLOCK_STEP, LAST_PORT = 5001, 10, 65_000
@@ -49,13 +50,21 @@ class Reservation:
                 return block
         raise PortTaken(f"no free block of {size} ports between {FIRST_PORT} and {LAST_PORT}")
 
+    def take_first(self, host: str, first: int, count: int, what: str) -> int:
+        """The first free port of `count` from `first` on. Raises PortTaken when all are in use."""
+        last = min(first + count - 1, 65535)
+        for port in range(first, last + 1):
+            if self.take(host, [port]):
+                return port
+        raise PortTaken(f"no free port for the {what} between {first} and {last}")
+
     def take_given(self, host: str, port: int) -> None:
         """Reserve exactly this port. Raises PortTaken with the name of who has it."""
         if port in self._held or self.take(host, [port]):
             return
         if any(refusal and refusal.errno == errno.EACCES for refusal in _refusals(host, port)):
             raise PortTaken(f"port {port} is for privileged users only")
-        raise PortTaken(f"port {port} is in use by {holder(port)}")
+        raise PortTaken(f"port {port} is in use by {holder(host, port)}")
 
     def close(self) -> None:
         """Let all go."""
@@ -107,9 +116,9 @@ def _refusals(host: str, port: int) -> list[OSError | None]:
     return found
 
 
-def holder(port: int) -> str:
+def holder(host: str, port: int) -> str:
     """Who listens on a port, as far as this process may see it."""
-    hub = _hub_on(port)
+    hub = _hub_on(host, port)
     if hub is not None:
         return f"the sensor hub instance {hub!r}"
     claimant = _claimant(port)
@@ -143,10 +152,12 @@ def _claimant(port: int) -> str | None:
     return "another sensor hub that is just starting or stopping" + (f" (pid {pids[0]})" if pids[0] else "")
 
 
-def _hub_on(port: int) -> str | None:
+def _hub_on(host: str, port: int) -> str | None:
     with requests.Session() as session:
         session.trust_env = False
-        try:
-            return session.get(f"http://127.0.0.1:{port}/health", timeout=1).headers.get(INSTANCE_HEADER)
-        except requests.RequestException:
-            return None
+        for address in dict.fromkeys((f"[{host}]" if ":" in host else host, "127.0.0.1")):
+            with contextlib.suppress(requests.RequestException):
+                answer = session.get(f"http://{address}:{port}/health", timeout=1)
+                if INSTANCE_HEADER in answer.headers:
+                    return answer.headers[INSTANCE_HEADER]
+    return None

@@ -96,13 +96,17 @@ def assess(
     return (Status.DEGRADED if failed else Status.ONLINE), quality
 
 
-def aged(before: Snapshot, fault: Fault, now: datetime, interval_s: float, stale_after_s: float) -> Snapshot:
-    """What is left of a device's snapshot when whoever reads it is gone: its value grows old, the fault stays."""
+def aged(
+    before: Snapshot, fault: Fault, age_s: float | None, interval_s: float, stale_after_s: float
+) -> Snapshot:
+    """What is left of a device's snapshot when whoever reads it is gone: its value grows old, the fault stays.
+
+    `age_s` is the age of its reading (see `ages`), None when it has none.
+    """
     if before.fault is not None and before.fault.code == fault.code:
         fault = replace(fault, timestamp=before.fault.timestamp)
-    reading = before.reading
     status, quality = assess(
-        age_s=None if reading is None else (now - reading.timestamp).total_seconds(),
+        age_s=age_s,
         failed=True,
         plausible=before.quality is not Quality.POOR,  # the wire does not say why; it gets no better unread
         interval_s=interval_s,

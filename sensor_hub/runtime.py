@@ -80,8 +80,9 @@ def read_bridge_state(instance_id: str) -> BridgeState | None:
 
 
 def write_fatal(instance_id: str, program: str) -> None:
-    """Leave word for the launcher that this program gave up."""
-    _write(run_dir(instance_id) / "fatal.json", {"program": program})
+    """Leave word for the launcher that this program gave up; the first one is the reason."""
+    if read_fatal(instance_id) is None:
+        _write(run_dir(instance_id) / "fatal.json", {"program": program})
 
 
 def read_fatal(instance_id: str) -> str | None:

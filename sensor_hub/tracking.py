@@ -73,16 +73,24 @@ class Tracker:
             return self._put(device)
 
     def failed(self, sensor_id: str, error: HubError) -> Snapshot:
-        """The device could not be read just now. A fault of the same kind keeps the time it began."""
+        """The device was asked just now and could not be read."""
         with self._lock:
-            device, now = self._devices[sensor_id], self._clock.now()
-            history = device.history
+            history = self._devices[sensor_id].history
             history.total_reads += 1
             history.total_failures += 1
             history.consecutive_failures += 1
             history.consecutive_successes = 0
-            history.last_failure = now
-            fault = Fault.of(error, now)
+            history.last_failure = self._clock.now()
+            return self.unreachable(sensor_id, error)
+
+    def unreachable(self, sensor_id: str, error: HubError) -> Snapshot:
+        """The device cannot be read, and was not asked: its line is down, or its unit is left alone.
+
+        A fault of the same kind keeps the time it began.
+        """
+        with self._lock:
+            device = self._devices[sensor_id]
+            fault = Fault.of(error, self._clock.now())
             if device.fault is not None and device.fault.code == fault.code:
                 fault = replace(fault, timestamp=device.fault.timestamp)
             device.fault = fault

@@ -11,9 +11,9 @@ from werkzeug.exceptions import HTTPException
 
 from sensor_hub import errors, logs, wire
 from sensor_hub.board import MAX_WAIT_S, Board
-from sensor_hub.clients import INSTANCE_HEADER
 from sensor_hub.clock import Clock
 from sensor_hub.readings import Json
+from sensor_hub.wire import INSTANCE_HEADER
 
 log = logs.get(__name__)
 
@@ -53,7 +53,7 @@ def base_app(service: str, instance_id: str, clock: Clock, close: Callable[[], N
     def take_slot() -> None:
         if request.path != "/health":
             if not slots.acquire(blocking=False):
-                raise errors.HandlerUnreachable(f"{service} is answering {MAX_ANSWERING} requests already")
+                raise errors.Busy(f"{service} is answering {MAX_ANSWERING} requests already")
             g.has_slot = True
 
     @app.teardown_request
@@ -96,7 +96,7 @@ def base_app(service: str, instance_id: str, clock: Clock, close: Callable[[], N
     def unexpected(error: Exception) -> Response:
         # Top of the request: a defect answers as JSON too, and its trace goes to the log.
         log.error("request failed unexpectedly", path=request.path, exc_info=error)
-        return answer(errors.HubError("internal error, see the log"))
+        return answer(errors.defect())
 
     return app
 

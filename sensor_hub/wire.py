@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import NoReturn
@@ -11,6 +12,9 @@ from sensor_hub.errors import HubError
 from sensor_hub.readings import Fault, Json, Quality, Reading, Snapshot, Status
 
 MAX_NESTING = 32
+INSTANCE_HEADER = (
+    "X-Sensor-Hub-Instance"  # of every answer, and of a request that is meant for one instance only
+)
 
 # Keys of a reading that are not a device's values. A property may not be called any of these.
 RESERVED = frozenset(
@@ -31,6 +35,10 @@ RESERVED = frozenset(
     }
 )
 _EXTRA = ("unit", "emulated")
+
+# What no MQTT topic level may hold: separator and wildcards, and what a broker cuts the connection for (MQTT-1.5.3-2).
+_NON_CHARACTERS = "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))
+_NOT_IN_A_LEVEL = re.compile(f"[/+#\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef{_NON_CHARACTERS}]")
 
 
 class MalformedJson(ValueError):
@@ -85,6 +93,11 @@ def dumps(value: object) -> str:
     except UnicodeEncodeError:  # a lone surrogate that came in as \\ud800
         return json.dumps(value, allow_nan=False, separators=(",", ":"))
     return text
+
+
+def topic_level(name: str) -> str:
+    """A property's name as one MQTT topic level: what that cannot hold becomes `_` (contract, section 3)."""
+    return _NOT_IN_A_LEVEL.sub("_", name)
 
 
 def plain(number: float) -> int | float:

@@ -16,9 +16,9 @@ from typing import Any
 
 import gunicorn.util  # type: ignore[import-untyped]
 
-from sensor_hub import logs, wire
-from sensor_hub.config import load as load_config  # "config" would be taken for one of gunicorn's settings
-from sensor_hub.errors import InvalidCommand
+from sensor_hub import wire
+from sensor_hub.errors import ConfigError, InvalidCommand
+from sensor_hub.startup import configured
 
 workers = 1
 worker_class = "gthread"
@@ -42,8 +42,9 @@ logconfig_dict = {  # everything to the root logger, which `on_starting` turns i
 
 def on_starting(server: Any) -> None:
     """Log as the service does from the first line on; refuse in JSON what is not even HTTP."""
-    hub = load_config()
-    logs.set_up(server.cfg.proc_name, hub)
+    hub = configured(server.cfg.proc_name)
+    # a worker that ends so has told its problems, and would only tell them again
+    server.APP_LOAD_ERROR = ConfigError.exit_code
 
     def refuse(sock: socket.socket, status: int, reason: str, message: str) -> None:
         error = wire.error_body(InvalidCommand(message or reason), datetime.now(hub.timezone))
@@ -68,5 +69,6 @@ def post_worker_init(worker: Any) -> None:
 
 
 def worker_exit(server: Any, worker: Any) -> None:  # noqa: ARG001 - gunicorn's signature
-    """Do not wait for request threads that a silent device still holds."""
-    os._exit(0)
+    """Do not wait for request threads that a silent device still holds. A worker that never started keeps its code."""
+    if worker.booted:
+        os._exit(0)

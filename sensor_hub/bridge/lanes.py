@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from sensor_hub import logs
-from sensor_hub.errors import HandlerUnreachable, HubError
+from sensor_hub.errors import Busy, HubError, defect
 
 T = TypeVar("T")
 
@@ -26,12 +26,16 @@ class Lanes:
         self._waiting: dict[Hashable, deque[tuple[Callable[[], Any], Future[Any]]]] = {}
 
     def submit(self, key: Hashable, work: Callable[[], T]) -> Future[T]:
-        """Run `work` after what was submitted for `key` before. Raises HandlerUnreachable when too much waits."""
+        """Run `work` after what was submitted for `key` before.
+
+        A failure in the future is a HubError: Busy when too much waits, INTERNAL_ERROR for a defect.
+        """
         future: Future[T] = Future()
         with self._lock:
             lane = self._waiting.get(key)
             if lane is not None and len(lane) >= MAX_WAITING:
-                raise HandlerUnreachable(f"{MAX_WAITING} requests are waiting already")
+                future.set_exception(Busy(f"{MAX_WAITING} requests are waiting already"))
+                return future
             if lane is None:
                 lane = self._waiting[key] = deque()
                 threading.Thread(
@@ -51,7 +55,7 @@ class Lanes:
                 future.set_result(work())
             except HubError as error:
                 future.set_exception(error)
-            except Exception as error:
+            except Exception:
                 # Top of the thread: the lane goes on, and the defect is told even if nobody waits for it.
                 log.exception("request failed unexpectedly", lane=str(key))
-                future.set_exception(error)
+                future.set_exception(defect())

@@ -6,7 +6,7 @@ import queue
 import threading
 from dataclasses import dataclass
 
-from sensor_hub import logs, runtime, wire
+from sensor_hub import logs, runtime, threads, wire
 from sensor_hub.bridge.meta import Meta
 from sensor_hub.bridge.requests import Requests
 from sensor_hub.bridge.states import StatePublisher
@@ -26,6 +26,7 @@ TELEMETRY_S = 60.0
 RETAINED_S = 5.0  # how long after the first connect leftovers of earlier configurations are looked for
 HANDLERS_PATIENCE_S = 10.0
 MAX_WAITING_REQUESTS = 20_000
+WATCHED = "mqtt"  # the output whose connection `sensor-hub health` asks about
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +62,16 @@ class Bridge:
         self._topics = Topics(hub.mqtt.base_topic, hub.instance_id)
         self._inbox: queue.SimpleQueue[_Inner] = queue.SimpleQueue()
         self._stopping = threading.Event()
-        self._states = StatePublisher(hub, self._topics, output.publish, clock)
-        self._requests = Requests(hub, self._topics, aggregator, output.publish, clock)
+        self._states = StatePublisher(hub, self._topics, output.publish, clock, output.name)
+        self._requests = Requests(
+            hub, self._topics, aggregator, output.publish, self._states.publishes, clock
+        )
         self._meta = Meta(hub, aggregator, self._states.online, clock)
         self._overflow = logs.OncePerMinute()
         self._listed: str | None = None  # the device list the broker has
         self._tick_at = self._sign_at = self._telemetry_at = 0.0
         self._forget_at: float | None = None
+        self._cleared: list[str] = []  # topics of earlier lives
 
     def stop(self) -> None:
         """End the loop; safe in a signal handler."""
@@ -75,7 +79,7 @@ class Bridge:
 
     def run(self) -> None:
         """Wait for the services, connect, then follow and answer until stopped."""
-        threading.Thread(target=self._start_when_ready, name="readiness", daemon=True).start()
+        threads.start("readiness", self._start_when_ready, self._stopping)
         self._telemetry_at = self._clock.monotonic() + TELEMETRY_S
         while not self._stopping.is_set():
             event: _Inner | None = None
@@ -119,9 +123,12 @@ class Bridge:
         if not self._stopping.is_set():
             log.info("services are ready")
             self._output.start(self._put)
-            self._aggregator.follow(
-                lambda news: self._put(_Changes(news)), lambda e: self._put(_Lost(e)), self._stopping
-            )
+            threads.start("follow", self._follow, self._stopping)
+
+    def _follow(self) -> None:
+        self._aggregator.follow(
+            lambda news: self._put(_Changes(news)), lambda e: self._put(_Lost(e)), self._stopping
+        )
 
     def _say_waiting(self, reason: str) -> None:
         passes, _ = self._overflow.passes("waiting")
@@ -168,7 +175,10 @@ class Bridge:
         if self._forget_at is not None and now >= self._forget_at:
             self._forget_at = float("inf")
             self._output.forget_retained()
-        if now >= self._sign_at:
+            if self._cleared:
+                some = ", ".join(self._cleared[:5])
+                log.info("cleared leftover topics", count=len(self._cleared), some=some)
+        if self._output.name == WATCHED and now >= self._sign_at:
             self._sign_at = now + SIGN_OF_LIFE_S
             self._sign_of_life()
 
@@ -226,10 +236,13 @@ class Bridge:
 
     def _clear_leftover(self, topic: str) -> None:
         """A retained topic of an earlier life: cleared unless a device of today owns it."""
-        device_id = topic.split("/")[1]
+        device_id, full = topic.split("/")[1], f"{self._topics.prefix}/{topic}"
+        if self._states.publishes(device_id):
+            self._states.found(device_id, full)
+            return
         sensor = self._hub.sensor(device_id)
         disabled = sensor is not None and not sensor.enabled
-        if self._states.publishes(device_id) or (disabled and topic.endswith("/availability")):
+        if disabled and topic.endswith("/availability"):
             return
-        log.info("cleared a leftover topic", topic=topic)
-        self._output.publish(Message(f"{self._topics.prefix}/{topic}", "", retain=True))
+        self._cleared.append(topic)
+        self._output.publish(Message(full, "", retain=True))

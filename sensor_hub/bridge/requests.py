@@ -12,6 +12,7 @@ from typing import Any
 
 from sensor_hub import commands, logs, properties, wire
 from sensor_hub.bridge.lanes import Lanes
+from sensor_hub.bridge.states import state_payload
 from sensor_hub.clients import AggregatorClient
 from sensor_hub.clock import Clock
 from sensor_hub.commands import Command
@@ -19,7 +20,6 @@ from sensor_hub.config.model import HubConfig
 from sensor_hub.errors import (
     CommandTimeout,
     Disabled,
-    HandlerUnreachable,
     HubError,
     InvalidCommand,
     UnknownDevice,
@@ -35,7 +35,10 @@ GROUP_PATIENCE_S = commands.MAX_TIMEOUT_S + 10
 
 
 class Requests:
-    """Answers requests. `received` is called on the bridge's loop and never waits for a device."""
+    """Answers requests. Its methods are called on the bridge's loop and never wait for a device.
+
+    A device for which `publishes` is false takes commands like any other; what it says is not published.
+    """
 
     def __init__(
         self,
@@ -43,10 +46,11 @@ class Requests:
         topics: Topics,
         aggregator: AggregatorClient,
         publish: Callable[[Message], None],
+        publishes: Callable[[str], bool],
         clock: Clock,
     ) -> None:
         self._hub, self._topics, self._aggregator, self._publish = hub, topics, aggregator, publish
-        self._clock = clock
+        self._publishes, self._clock = publishes, clock
         self._sensors = {sensor.sensor_id: sensor for sensor in hub.sensors}
         self._groups = {group.group_id: group for group in hub.groups}
         self._memory = commands.Memory(clock)
@@ -82,32 +86,15 @@ class Requests:
 
     def get(self, device_id: str, payload: bytes, publish_error: Callable[[str, HubError], None]) -> None:
         """`devices/{id}/get`: publish the whole state, or the asked properties without retaining them."""
-
-        def work() -> None:
-            try:
-                self._publish_state(device_id, payload)
-            except HubError as error:
-                publish_error(device_id, error)
-
         key = ("device", device_id) if device_id in self._sensors else ("unknown",)
-        try:
-            self._lanes.submit(key, work)
-        except HandlerUnreachable as error:
-            publish_error(device_id, error)
+        done = self._lanes.submit(key, lambda: self._publish_state(device_id, payload))
+        _when_failed(done, lambda error: publish_error(device_id, error))
 
     def aside(self, work: Callable[[], None]) -> None:
         """Run something that asks the aggregator, in a lane of its own; failures are logged once a minute."""
-
-        def guarded() -> None:
-            try:
-                work()
-            except HubError as error:
-                self._log_unanswered(error.code, str(error))
-
-        try:
-            self._lanes.submit(("meta",), guarded)
-        except HandlerUnreachable as error:
-            self._log_unanswered(error.code, str(error))
+        _when_failed(
+            self._lanes.submit(("meta",), work), lambda error: self._log_unanswered(error.code, str(error))
+        )
 
     def ignore(self, kind: str, topic: str) -> None:
         """Say once a minute that messages of this kind are not acted on."""
@@ -129,16 +116,8 @@ class Requests:
         work: Callable[[], commands.Answer],
         respond: Callable[[Mapping[str, Json]], None],
     ) -> None:
-        def run() -> None:
-            try:
-                respond({"status": "success", **once(work)})
-            except HubError as error:
-                respond(_error(error))
-
-        try:
-            self._lanes.submit(key, run)
-        except HandlerUnreachable as error:
-            respond(_error(error))
+        done = self._lanes.submit(key, lambda: respond({"status": "success", **once(work)}))
+        _when_failed(done, lambda error: respond(_error(error)))
 
     def _device_work(self, device_id: str, command: Command) -> Callable[[], commands.Answer]:
         arrived, arrived_at = self._clock.now(), self._clock.monotonic()
@@ -154,13 +133,11 @@ class Requests:
         self, device_id: str, command: Command, arrived_at: float, *, with_id: bool = True
     ) -> commands.Answer:
         """Send to the device's handler, within what is left of the command's timeout."""
-        patience_s = commands.patience_s(command)
-        left_s = patience_s - (self._clock.monotonic() - arrived_at)
+        waited_s = self._clock.monotonic() - arrived_at
+        left_s, timeout = command.left(waited_s)
         if left_s <= 0:
-            raise CommandTimeout(f"waited {patience_s:g} s behind other commands to {device_id}; not sent")
-        body: dict[str, Json] = {"values": command.values, "timeout": round(left_s * 1000)}
-        if not commands.has_good_timeout(command):
-            body["timeout"] = command.timeout  # refused by the handler, in its turn
+            raise CommandTimeout(f"waited {waited_s:.1f} s behind other commands to {device_id}; not sent")
+        body: dict[str, Json] = {"values": command.values, "timeout": timeout}
         if with_id and command.id is not None:
             body["id"] = command.id
         answer = self._aggregator.command(device_id, body, left_s)
@@ -188,12 +165,7 @@ class Requests:
             self._check_enabled(device_id)
             return self._forward(device_id, command, arrived_at, with_id=False)
 
-        try:
-            return self._lanes.submit(("device", device_id), work)
-        except HandlerUnreachable as error:
-            failed: Future[commands.Answer] = Future()
-            failed.set_exception(error)
-            return failed
+        return self._lanes.submit(("device", device_id), work)
 
     def _check_enabled(self, device_id: str) -> None:
         sensor = self._sensors.get(device_id)
@@ -217,15 +189,15 @@ class Requests:
     def _publish_state(self, device_id: str, payload: bytes) -> None:
         wanted = _wanted(payload)
         self._check_enabled(device_id)
-        body = self._aggregator.device(device_id)
-        state = {key: value for key, value in body.items() if key not in ("cached", "cache_age")}
-        if wanted:
-            missing = [name for name in wanted if name not in state]
-            if missing:
-                raise InvalidCommand(f"no property {', '.join(missing)[:200]}; there are {', '.join(state)}")
-            state = {name: state[name] for name in wanted}
-        text = wire.dumps({"timestamp": body.get("timestamp"), "device_id": device_id, "state": state})
+        if not self._publishes(device_id):
+            raise UnknownDevice(f"{device_id} is not published here: its `bridge` does not say so")
+        answer = self._aggregator.device(device_id)
+        body = {key: value for key, value in answer.items() if key not in ("cached", "cache_age")}
+        missing = [name for name in wanted if name not in body]
+        if missing:
+            raise InvalidCommand(f"no property {', '.join(missing)[:200]}; there are {', '.join(body)}")
         retain = self._hub.mqtt.retain and not wanted
+        text = state_payload(device_id, body, wanted)
         self._publish(Message(self._topics.device(device_id, "state"), text, retain))
 
     def _log_unanswered(self, kind: str, message: str, **target: Any) -> None:
@@ -252,6 +224,15 @@ def _wanted(payload: bytes) -> list[str]:
 
 def _error(error: HubError) -> dict[str, Json]:
     return {"status": "error", "error": error.code, "message": str(error)}
+
+
+def _when_failed(done: Future[Any], tell: Callable[[HubError], None]) -> None:
+    def look(future: Future[Any]) -> None:
+        error = future.exception()
+        if isinstance(error, HubError):
+            tell(error)
+
+    done.add_done_callback(look)
 
 
 def _result(future: Future[commands.Answer]) -> dict[str, Json]:

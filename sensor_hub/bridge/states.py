@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from sensor_hub import logs, wire
+from sensor_hub.ages import Ages
 from sensor_hub.clock import Clock
 from sensor_hub.config.model import HubConfig, SensorConfig
 from sensor_hub.errors import HandlerUnreachable, HubError, TransportDown
@@ -16,7 +18,6 @@ from sensor_hub.sensor_types import SENSOR_TYPES
 
 log = logs.get(__name__)
 
-OUTPUT = "mqtt"  # a device whose `bridge` does not name it is not published here
 _NOT_PROPERTIES = ("timestamp", "sensor_id", "device_id")
 
 
@@ -25,7 +26,7 @@ class _Device:
     config: SensorConfig
     snapshot: Snapshot | None = None
     fresh: Snapshot | None = None  # the last one with a value to show; what the broker retains
-    sent: Mapping[str, Json] | None = None  # the last state sent, without its timestamp
+    sent: str | None = None  # the last state sent, without its timestamp
     sent_properties: dict[str, str | None] = field(default_factory=dict)  # None: to be sent anew
     due_at: float = 0.0  # monotonic: when the state is sent again although nothing changed
     availability: str | None = None
@@ -37,14 +38,23 @@ class _Device:
 class StatePublisher:
     """Remembers what the broker was told. Belongs to the bridge's loop: not thread-safe, never waits.
 
+    A device whose `bridge` does not name `output` is not published.
     While `connected` is false it only keeps up to date; `announce` then tells everything anew.
     """
 
     def __init__(
-        self, hub: HubConfig, topics: Topics, publish: Callable[[Message], None], clock: Clock
+        self,
+        hub: HubConfig,
+        topics: Topics,
+        publish: Callable[[Message], None],
+        clock: Clock,
+        output: str = "mqtt",
     ) -> None:
         self._hub, self._topics, self._publish, self._clock = hub, topics, publish, clock
-        self._devices = {s.sensor_id: _Device(s) for s in hub.sensors if s.enabled and OUTPUT in s.bridge}
+        ours = [sensor for sensor in hub.sensors if output in sensor.bridge]
+        self._devices = {sensor.sensor_id: _Device(sensor) for sensor in ours if sensor.enabled}
+        self._disabled = [sensor.sensor_id for sensor in ours if not sensor.enabled]
+        self._ages = Ages(clock)
         self.connected = False
 
     def online(self, device_id: str) -> bool:
@@ -63,6 +73,7 @@ class StatePublisher:
             if device is None or snapshot.status is Status.UNKNOWN:
                 continue  # an aggregator that has just started knows less than we do
             device.snapshot = snapshot
+            self._ages.note(snapshot)
             if _is_fresh(snapshot):
                 device.fresh = snapshot
             self._events(device)
@@ -75,7 +86,11 @@ class StatePublisher:
         fault = Fault(HandlerUnreachable.code, str(error), self._clock.now())
         self.changed(
             aged(
-                device.snapshot, fault, fault.timestamp, device.config.interval_s, device.config.stale_after_s
+                device.snapshot,
+                fault,
+                self._ages.age_s(device.snapshot),
+                device.config.interval_s,
+                device.config.stale_after_s,
             )
             for device in self._devices.values()
             if device.snapshot is not None
@@ -90,9 +105,8 @@ class StatePublisher:
 
     def announce(self) -> None:
         """After a (re)connect: all retained topics once, because the broker may have lost them."""
-        for sensor in self._hub.sensors:
-            if not sensor.enabled and OUTPUT in sensor.bridge:
-                self._send(self._topics.device(sensor.sensor_id, "availability"), "offline", retain=True)
+        for device_id in self._disabled:
+            self._send(self._topics.device(device_id, "availability"), "offline", retain=True)
         for device in self._devices.values():
             device.sent, device.availability = None, None
             device.sent_properties = dict.fromkeys(device.sent_properties)
@@ -101,10 +115,20 @@ class StatePublisher:
                 self._send_state(device)
                 self._events(device)
 
-    def full_state(self, body: Mapping[str, Json], device_id: str) -> str:
-        """The payload of a state topic for a reading's body."""
-        state = {key: value for key, value in body.items() if key not in ("cached", "cache_age")}
-        return wire.dumps({"timestamp": body.get("timestamp"), "device_id": device_id, "state": state})
+    def found(self, device_id: str, topic: str) -> None:
+        """A topic of a published device that the broker keeps from an earlier life of this instance.
+
+        Cleared when nothing retained belongs there: a property that the device does not have any more.
+        """
+        device, state = self._devices[device_id], self._topics.device(device_id, "state")
+        if not self._hub.mqtt.retain:
+            if topic == state or topic.startswith(f"{state}/"):
+                self._send(topic, "", retain=True)
+        elif topic.startswith(f"{state}/") and topic not in device.sent_properties:
+            if device.sent is None:
+                device.sent_properties[topic] = None  # its first state will tell
+            else:
+                self._send(topic, "", retain=True)
 
     def _state(self, device: _Device, *, again: bool = False) -> None:
         if _is_fresh(device.snapshot):  # else: an old value is not sent again as if it were news
@@ -116,12 +140,13 @@ class StatePublisher:
         device_id = device.config.sensor_id
         body = wire.reading_body(device.fresh, "device_id")
         facts = {key: value for key, value in body.items() if key != "timestamp"}
-        if not again and facts == device.sent:
+        text = json.dumps(facts, sort_keys=True)  # as values, true and 1 would be the same
+        if not again and text == device.sent:
             return
-        device.sent = facts
+        device.sent = text
         device.due_at = self._clock.monotonic() + self._hub.update_interval_s
         self._send(
-            self._topics.device(device_id, "state"), self.full_state(body, device_id), self._hub.mqtt.retain
+            self._topics.device(device_id, "state"), state_payload(device_id, body), self._hub.mqtt.retain
         )
         self._properties(device, facts)
 
@@ -193,6 +218,12 @@ class StatePublisher:
 
     def _now(self) -> str:
         return wire.timestamp_text(self._clock.now())
+
+
+def state_payload(device_id: str, body: Mapping[str, Json], names: Iterable[str] = ()) -> str:
+    """The payload of a state topic for a reading's body; with `names`, only these properties of it."""
+    state = {name: body[name] for name in names} or dict(body)
+    return wire.dumps({"timestamp": body.get("timestamp"), "device_id": device_id, "state": state})
 
 
 def bare(value: Json) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import tzinfo
 from pathlib import Path
 
 from sensor_hub.config import values
@@ -28,7 +29,7 @@ from sensor_hub.config.settings import BY_NAME, SETTINGS, Given, Resolved, Varia
 from sensor_hub.config.values import BadValueError
 from sensor_hub.errors import ConfigError, Problem
 
-__all__ = ["SETTINGS", "OptionsCheck", "Variable", "environment", "load", "read"]
+__all__ = ["SETTINGS", "OptionsCheck", "Variable", "environment", "load", "log_settings", "read"]
 
 OptionsCheck = Callable[[TransportConfig, Sequence[SensorConfig]], Iterable[Problem]]
 SECRETS_DIR = Path("/run/secrets")
@@ -99,7 +100,7 @@ class _Reader:
         if root is not None:
             self._outer.append(Given("IOT2MQTT_PATH", str(root), "command line", "IOT2MQTT_PATH"))
         found_root = resolve(self._outer, Problems()).get("IOT2MQTT_PATH", Path)
-        self.root = root or found_root or _CHECKOUT
+        self.root = (root or found_root or _CHECKOUT).absolute()
         self._dotenv = read_dotenv(self.root / ".env", self.problems)
 
     def read(self, check_options: OptionsCheck | None) -> Report:
@@ -144,7 +145,7 @@ class _Reader:
         document = Document()
         if raw is not None:
             document = self._document(raw, instance_id or "")
-            _check_identity(document, named, self.problems)
+            _check_identity(document, named, self._file, self.problems)
         from_file += document.settings()
         mounted = self._mqtt_secrets(instance_id) if instance_id else []
         return document, instance_id or "unnamed", [*from_file, *self._outer, *mounted]
@@ -202,7 +203,7 @@ def _own_id(raw: dict[str, object] | None) -> str | None:
         return None
 
 
-def _check_identity(document: Document, named: str | None, problems: Problems) -> None:
+def _check_identity(document: Document, named: str | None, file: Path | None, problems: Problems) -> None:
     given = document.top.get("instance_id")
     if given is None or values.is_blank(given):
         problems.add("instance_id", "required")
@@ -214,6 +215,8 @@ def _check_identity(document: Document, named: str | None, problems: Problems) -
         return
     if named is not None and own_id != named:
         problems.add("instance_id", f"must be INSTANCE_NAME, which is {named!r}, not {own_id!r}")
+    if file is not None and file.absolute().parent.name == "instances" and file.stem != own_id:
+        problems.add("instance_id", f"must be the file's name without .json, {file.stem!r}, not {own_id!r}")
 
 
 def _enabled(document: Document, problems: Problems) -> bool:
@@ -225,6 +228,13 @@ def _enabled(document: Document, problems: Problems) -> bool:
     except BadValueError as error:
         problems.add("enabled", str(error))
         return True
+
+
+def log_settings(environ: Mapping[str, str]) -> tuple[str, str, tzinfo]:
+    """Level, form and zone of the log as the environment has them, whatever else is wrong with it."""
+    settings = resolve(from_variables(environ, "environment"), Problems())
+    zone = settings.values["TZ"]
+    return settings.known("LOG_LEVEL", str), settings.known("LOG_FORMAT", str), values.time_zone(str(zone))
 
 
 def environment() -> Mapping[str, str]:

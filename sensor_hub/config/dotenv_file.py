@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dotenv.parser import parse_stream
 
+from sensor_hub.config import values
 from sensor_hub.config.problems import Problems
 from sensor_hub.config.settings import BY_NAME, Given, from_variables
 
@@ -27,6 +28,9 @@ def read_dotenv(path: Path, problems: Problems) -> list[Given]:
         return []
     found = dict(_lines(content, path, problems))
     found.pop("IOT2MQTT_PATH", None)  # this file was found with it; the host's path means nothing here
+    for name, value in found.items():
+        if name in BY_NAME and BY_NAME[name].parse is values.readable_file and value.strip():
+            found[name] = str(path.parent / value.strip())  # as seen from the file, wherever the reader runs
     return from_variables(found, ".env", f" (in {path})")
 
 

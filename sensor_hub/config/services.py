@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 
 from sensor_hub.config.emulated import Emulation
@@ -44,15 +45,35 @@ def service_configs(settings: Resolved) -> dict[str, ServiceConfig]:
 
 def _service(name: str, prefix: str, settings: Resolved) -> ServiceConfig:
     port = settings.known(f"{prefix}_PORT", int)
-    url = settings.get(f"{prefix}_URL", str) or f"http://localhost:{port}"
+    url = settings.get(f"{prefix}_URL", str) or f"http://{_url_host(settings)}:{port}"
     return ServiceConfig(
         name=name, port=port, url=protect(url, secret=False), port_is_set=f"{prefix}_PORT" in settings.origins
     )
 
 
+def _url_host(settings: Resolved) -> str:
+    """How a service is called from this machine: by its address when it listens on no other."""
+    host = settings.known("SERVICE_HOST", str)
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    if address.is_unspecified or host == "127.0.0.1":
+        return "localhost"
+    return f"[{host}]" if address.version == 6 else host
+
+
 def emulator_port(settings: Resolved) -> int:
-    """Where emulated HTTP devices answer: as set, else three above the serial handler's port."""
-    return settings.get("EMULATOR_PORT", int) or settings.known("SERIAL_HANDLER_PORT", int) + 3
+    """Where emulated HTTP devices answer: as set, else three above the serial handler's port or the next to it.
+
+    It is a default only: the launcher takes the first free one from there on.
+    """
+    given = settings.get("EMULATOR_PORT", int)
+    if given is not None:
+        return given
+    services = {settings.known(f"{prefix}_PORT", int) for prefix in SERVICE_VARIABLES.values()}
+    first = settings.known("SERIAL_HANDLER_PORT", int) + 3
+    return next(port for port in range(first, first + 4) if port not in services)
 
 
 def derived_defaults(settings: Resolved) -> dict[str, str]:
@@ -76,7 +97,7 @@ def check_together(settings: Resolved, emulation: Emulation, problems: Problems)
                 "EMULATOR_PORT", f"must differ from {owners[emulation.port]}; both are {emulation.port}"
             )
         if emulation.port > 65535:
-            problems.add("EMULATOR_PORT", "must be set: SERIAL_HANDLER_PORT + 3 is above 65535")
+            problems.add("EMULATOR_PORT", "must be set: nothing is free above SERIAL_HANDLER_PORT + 2")
     for one, other in (("MQTT_CLIENT_CERT", "MQTT_CLIENT_KEY"), ("MQTT_CLIENT_KEY", "MQTT_CLIENT_CERT")):
         if one in settings.origins and settings.values[other] is None:
             problems.add(other, f"required when {one} is set")

@@ -120,7 +120,13 @@ SETTINGS: Sequence[Variable] = (
     _url("SERIAL_HANDLER_URL", "SERIAL_HANDLER_PORT", "serial handler"),
     _url("HTTP_POLLER_URL", "HTTP_POLLER_PORT", "HTTP poller"),
     _url("STATE_AGGREGATOR_URL", "STATE_AGGREGATOR_PORT", "state aggregator"),
-    Variable("SERVICE_HOST", values.host, "127.0.0.1", "where services listen", "host"),
+    Variable(
+        "SERVICE_HOST",
+        values.host,
+        "127.0.0.1",
+        "where services listen; a single address is in their URLs",
+        "host",
+    ),
     Variable(
         "EMULATOR_ERROR_RATE",
         values.number(0, 1),
@@ -143,7 +149,7 @@ SETTINGS: Sequence[Variable] = (
         None,
         "port of emulated HTTP devices",
         "whole number, 1..65535",
-        "SERIAL_HANDLER_PORT + 3",
+        "the first free one from SERIAL_HANDLER_PORT + 3 on",
     ),
 )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
+from urllib.parse import urlsplit
 
 from sensor_hub.config import values
 from sensor_hub.config.instance_file import Document
@@ -33,6 +35,7 @@ def parse_transports(
     """
     built: dict[str, TransportConfig] = {}
     places: dict[str, str] = {}
+    owners: dict[str, str] = {}  # serial port -> path of the transport that has it
     for path, content in document.objects("transports", problems):
         fields = Fields(content, path, problems)
         transport_id = fields.need("transport_id", values.identifier)
@@ -45,10 +48,29 @@ def parse_transports(
                     fields.fail(
                         "transport_id", f"ids starting with {prefix!r} are reserved for emulated lines"
                     )
+        url_key = "url" if fields.has("url") else "port"
         transport = _transport(fields, transport_id or "")
+        port = None if transport is None else _serial_port(transport.url)
+        if port is not None and owners.setdefault(port, path) != path:
+            fields.fail(url_key, f"is the same line as {owners[port]}; put its sensors on that transport")
         if transport is not None:
             built[transport.transport_id] = transport
     return built, set(places)
+
+
+def _serial_port(url: str) -> str | None:
+    """What only one transport may hold: a device (whatever it is called by), or a port of a serial gateway.
+
+    None for what takes several connections, such as Modbus TCP.
+    """
+    if url.startswith("/"):
+        return None if os.path.isdir(url) else os.path.realpath(url)
+    try:
+        parts = urlsplit(url)
+        gateway = parts.scheme in ("socket", "rfc2217") and f"{parts.hostname}:{parts.port}"
+    except ValueError:
+        return None  # the driver says what is wrong with it
+    return gateway or None
 
 
 def _transport(fields: Fields, transport_id: str) -> TransportConfig | None:

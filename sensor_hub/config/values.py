@@ -186,8 +186,8 @@ def topic(value: Json) -> str:
 
 
 def path(value: Json) -> Path:
-    """A path of the file system, which need not exist."""
-    return Path(text(value))
+    """A path of the file system, which need not exist; absolute, for programs that run in another folder."""
+    return Path(text(value)).absolute()
 
 
 def readable_file(value: Json) -> Path:

@@ -8,20 +8,42 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from functools import reduce
+from typing import Any, ClassVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from sensor_hub.config.model import SensorConfig, TransportConfig
+from sensor_hub.config.problems import join
+from sensor_hub.config.values import is_blank
 from sensor_hub.errors import Problem
 from sensor_hub.properties import PropertySpec as PropertySpec
 from sensor_hub.readings import Json
 
 
 class Settings(BaseModel):
-    """Base of a driver's settings: unknown keys are errors, values are frozen, NaN is no number."""
+    """Base of a driver's settings: unknown keys are errors, blanks are not given, NaN is no number."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_blanks(cls, given: Any) -> Any:
+        """Null and empty text count as not given, as everywhere in the configuration."""
+        if not isinstance(given, Mapping):
+            return given
+        known = cls.known_keys()
+        return {
+            key: value
+            for key, value in given.items()
+            if key not in known or not (value is None or is_blank(value))
+        }
+
+    @classmethod
+    def known_keys(cls) -> dict[str, FieldInfo]:
+        """Its fields, by their names in the configuration."""
+        return {field.alias or name: field for name, field in cls.model_fields.items()}
 
 
 @dataclass(slots=True)
@@ -90,28 +112,56 @@ def options_of(driver: type[Driver], sensor: SensorConfig) -> Mapping[str, Json]
     """The sensor's options for its driver; a lenient sensor's unknown keys are left out."""
     if not sensor.lenient:
         return sensor.options
-    known = {field.alias or name for name, field in driver.sensor_settings.model_fields.items()}
+    known = driver.sensor_settings.known_keys()
     return {key: value for key, value in sensor.options.items() if key in known}
 
 
-def problems_of(model: type[BaseModel], options: Mapping[str, Any], path: str) -> Iterator[Problem]:
+def problems_of(model: type[Settings], options: Mapping[str, Any], path: str) -> Iterator[Problem]:
     """Validate `options` and yield each problem with its full JSON path."""
     try:
         model.model_validate(dict(options))
     except ValidationError as error:
         for item in error.errors(include_url=False):
-            yield Problem(json_path(path, item["loc"]), describe(dict(item)))
+            where = item["loc"]
+            yield Problem(json_path(path, where), describe(dict(item), settings_at(model, where[:-1])))
+
+
+def settings_at(model: type[Settings], loc: Sequence[int | str]) -> type[Settings]:
+    """The settings that the object at `loc` is read with: ("properties", "pump") -> those of a register."""
+    for part in loc:
+        field = model.known_keys().get(str(part))
+        if field is not None:
+            model = next(_settings_in(field.annotation), model)
+    return model
+
+
+def _settings_in(annotation: Any) -> Iterator[type[Settings]]:
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from _settings_in(inner)
 
 
 def json_path(path: str, loc: Sequence[int | str]) -> str:
     """`config.sensors[0]` + ("register", "address") -> `config.sensors[0].register.address`."""
-    return path + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
+    return reduce(join, loc, path)
 
 
-def describe(item: Mapping[str, Any]) -> str:
-    """One pydantic error in our words: what is wrong and what is allowed."""
-    if item["type"] == "extra_forbidden":
-        return "unknown key"
-    if item["type"] == "missing":
+_KINDS: Mapping[str, str] = {
+    "string_type": "a text",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+}
+
+
+def describe(item: Mapping[str, Any], settings: type[Settings]) -> str:
+    """One pydantic error in the configuration's words: what is allowed. `settings`: of the object it is in."""
+    kind = str(item["type"])
+    if kind == "extra_forbidden":
+        return f"unknown key; known are {', '.join(settings.known_keys()) or 'none'}"
+    if kind == "missing":
         return "required"
+    if kind in _KINDS:
+        return f"must be {_KINDS[kind]}"
     return str(item["msg"]).removeprefix("Value error, ")

@@ -8,25 +8,22 @@ import re
 import sys
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from sensor_hub.drivers.base import PropertySpec, Settings
-from sensor_hub.drivers.settings import Number, check_property_names
+from sensor_hub.drivers.settings import Flag, Number, Positive, check_property_names, one_of, within
 from sensor_hub.readings import Json
 
 DEPTH_MAX = 32
 Method = Literal["POST", "PUT", "PATCH", "GET"]
+Kind = Literal["number", "boolean", "text", "any"]
 PLACEHOLDER = "{value}"
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
-
-
-def _upper(value: object) -> object:
-    return value.strip().upper() if isinstance(value, str) else value
 
 
 def _header_text(value: object) -> object:
@@ -92,14 +89,14 @@ class Auth(Settings):
 class Command(Settings):
     """The request that writes one property; `{value}` in body and url stands for the value."""
 
-    method: Annotated[Method, BeforeValidator(_upper)] = "POST"
+    method: Annotated[Method, one_of(get_args(Method))] = "POST"
     url: str | None = Field(default=None, repr=False)
     body: Any = None
     headers: dict[str, HeaderText] = Field(default_factory=dict, repr=False)
-    kind: Literal["number", "boolean", "text", "any"] = "any"
+    kind: Annotated[Kind, one_of(get_args(Kind))] = "any"
     minimum: Number | None = Field(default=None, alias="min")
     maximum: Number | None = Field(default=None, alias="max")
-    step: Number | None = Field(default=None, gt=0)
+    step: Positive | None = None
 
     _headers = field_validator("headers")(_check_headers)
 
@@ -143,10 +140,10 @@ class HttpSensor(Settings):
     """One sensor behind one url."""
 
     headers: dict[str, HeaderText] = Field(default_factory=dict, repr=False)
-    timeout_s: Number | None = Field(default=None, ge=0.1, le=60)
+    timeout_s: Annotated[float, within(0.1, 60)] | None = None
     auth: Auth | None = None
     fields_: dict[str, str] | None = Field(default=None, alias="fields")
-    verify_tls: bool = True
+    verify_tls: Flag = True
     commands: dict[str, Command] = Field(default_factory=dict)
 
     _headers = field_validator("headers")(_check_headers)

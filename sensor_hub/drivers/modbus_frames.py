@@ -122,6 +122,11 @@ def _answer_length(buffer: bytes, position: int) -> int:
     return _ECHO_BYTES if function in (5, 6, 15, 16) else 0
 
 
+def is_read(adu: bytes) -> bool:
+    """Whether this request changes nothing, so that it may be sent twice."""
+    return adu[1] in _READS_BITS + _READS_REGISTERS
+
+
 def mbap_length(header: bytes) -> int | None:
     """Bytes of the whole TCP frame that begins with this header (7 bytes); None: no Modbus header."""
     protocol = int.from_bytes(header[2:4], "big")

@@ -180,8 +180,7 @@ class RtuClient(ModbusSerialClient):
 
     def _rivals(self, answers: list[bytes]) -> int:
         """How many earlier requests could have got these answers."""
-        oldest = self._sent_at - _LATE_FACTOR * self._timeout_s
-        self._unanswered = [item for item in self._unanswered if item.sent_at > oldest]
+        self._forget_old()
         refused = any(answer.startswith(self._expected.exception_prefix) for answer in answers)
         return sum(
             item.expected.exception_prefix == self._expected.exception_prefix
@@ -189,6 +188,11 @@ class RtuClient(ModbusSerialClient):
             else item.expected == self._expected
             for item in self._unanswered
         )
+
+    def _forget_old(self) -> None:
+        """Nobody answers these any more; on a line where nobody answers at all they would grow without end."""
+        oldest = self._sent_at - _LATE_FACTOR * self._timeout_s
+        self._unanswered = [item for item in self._unanswered if item.sent_at > oldest]
 
     def _accept(self, answers: list[bytes]) -> bytes:
         self._unanswered = [item for item in self._unanswered if item.expected != self._expected]
@@ -205,6 +209,7 @@ class RtuClient(ModbusSerialClient):
     def _failure(self, heard: bytes) -> HubError:
         """Why there is no answer, from what was heard instead."""
         unit_id = self._expected.unit_id
+        self._forget_old()
         self._settle(heard)
         strangers = rtu_strangers(heard)
         broken = bool(heard) and not strangers

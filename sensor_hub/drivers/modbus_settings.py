@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from sensor_hub.drivers.base import PropertySpec, Settings
 from sensor_hub.drivers.modbus_codec import DataType, Layout, WordOrder, decimal_of, encode
-from sensor_hub.drivers.settings import Integer, Number, check_property_names
+from sensor_hub.drivers.settings import Flag, Number, Positive, check_property_names, one_of, whole
 from sensor_hub.errors import ValueOutOfRange
 
 Table = Literal["holding", "input", "coil", "discrete"]
@@ -20,27 +20,17 @@ _RFC2217_OPTIONS = {"ign_set_control", "poll_modem", "timeout"}
 
 
 def _table(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    word = value.strip().lower()
-    return "discrete" if word == "discrete_input" else word
-
-
-def _lower(value: object) -> object:
-    return value.strip().lower() if isinstance(value, str) else value
-
-
-def _upper(value: object) -> object:
-    return value.strip().upper() if isinstance(value, str) else value
+    known = isinstance(value, str) and value.strip().lower() == "discrete_input"
+    return "discrete" if known else value
 
 
 class RtuSettings(Settings):
     """Options of a serial line."""
 
-    baudrate: Integer = Field(default=19200, ge=50, le=4_000_000)
-    bytesize: Integer = Field(default=8, ge=7, le=8)
-    parity: Annotated[Literal["N", "E", "O"], BeforeValidator(_upper)] = "N"
-    stopbits: Integer = Field(default=1, ge=1, le=2)
+    baudrate: Annotated[int, whole(50, 4_000_000)] = 19200
+    bytesize: Annotated[int, whole(7, 8)] = 8
+    parity: Annotated[Literal["N", "E", "O"], one_of("NEO")] = "N"
+    stopbits: Annotated[int, whole(1, 2)] = 1
 
 
 class TcpSettings(Settings):
@@ -50,17 +40,17 @@ class TcpSettings(Settings):
 class Register(Settings):
     """Where one property lies and what its number means: value = raw * scale + offset."""
 
-    table: Annotated[Table, BeforeValidator(_table)]
-    address: Integer = Field(ge=0, le=65535)
-    data_type: Annotated[DataType, BeforeValidator(_lower)] = "uint16"
+    table: Annotated[Table, one_of(get_args(Table)), BeforeValidator(_table)]
+    address: Annotated[int, whole(0, 65535)]
+    data_type: Annotated[DataType, one_of(get_args(DataType))] = "uint16"
     scale: Number = 1.0
     offset: Number = 0.0
     unit: str | None = None
-    word_order: Annotated[WordOrder, BeforeValidator(_lower)] = "big"
-    write: bool = False
+    word_order: Annotated[WordOrder, one_of(get_args(WordOrder))] = "big"
+    write: Flag = False
     minimum: Number | None = Field(default=None, alias="min")
     maximum: Number | None = Field(default=None, alias="max")
-    step: Number | None = Field(default=None, gt=0)
+    step: Positive | None = None
 
     @field_validator("scale")
     @classmethod
@@ -129,7 +119,7 @@ def _check_float32(name: str, value: float, layout: Layout) -> None:
 class ModbusSensor(Settings):
     """One device on a Modbus line: its unit and either one register or named properties."""
 
-    unit_id: Integer = Field(default=1, ge=1, le=247)
+    unit_id: Annotated[int, whole(1, 247)] = 1
     register_: Register | None = Field(default=None, alias="register")
     properties: dict[str, Register] | None = None
 

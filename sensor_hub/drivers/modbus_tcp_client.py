@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 
 from pymodbus.client import ModbusTcpClient
 
-from sensor_hub.drivers.modbus_frames import MBAP_BYTES, Expected, mbap_length
+from sensor_hub.drivers.modbus_frames import MBAP_BYTES, Expected, is_read, mbap_length
 from sensor_hub.drivers.reasons import reason_of
 from sensor_hub.errors import HubError, ReadFailed, ReadTimeout, TransportDown
 
@@ -18,14 +18,21 @@ _UNACKNOWLEDGED_MAX_MS = 10_000
 
 
 class TcpClient(ModbusTcpClient):
-    """A Modbus TCP connection. The transaction id says which request an answer belongs to."""
+    """A Modbus TCP connection. The transaction id says which request an answer belongs to.
+
+    Many devices hang up on a connection that rested for a while. A read that meets such an end, before a byte
+    was heard, is asked once more on a new connection; a write never is: it may have been carried out.
+    """
 
     def __init__(self, host: str, port: int, *, timeout_s: float) -> None:
         """Take where to connect to; opens nothing."""
         super().__init__(host, port=port, timeout=timeout_s, retries=0)
         self._timeout_s = timeout_s
         self._buffer = bytearray()
-        self._header = b""
+        self._request = b""
+        self._answered = False  # something was answered on this connection
+        self._heard = False  # something was heard since the request
+        self._hung_up = False  # the peer did, having said nothing since the request
         self._expected = Expected(b"\0\0", 0)
         self._sent_at = 0.0
 
@@ -41,6 +48,7 @@ class TcpClient(ModbusTcpClient):
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MAX_MS)
         self._buffer.clear()
+        self._answered = False
         return True
 
     def close(self) -> None:
@@ -52,25 +60,52 @@ class TcpClient(ModbusTcpClient):
 
     def send(self, request: bytes, addr: tuple[object, ...] | None = None) -> int:
         """Send one frame."""
-        self._header = bytes(request[:MBAP_BYTES])
-        self._expected = Expected.to(bytes(request[MBAP_BYTES - 1 :]))
-        with self._line_errors():
-            assert self.socket is not None
-            self.socket.settimeout(self._timeout_s)
-            self.socket.sendall(request)
-        self._sent_at = time.monotonic()
+        self._request = bytes(request)
+        self._expected = Expected.to(self._request[MBAP_BYTES - 1 :])
+        try:
+            self._transmit()
+        except TransportDown:
+            if not self._may_ask_again:
+                raise
+            self._ask_again()
         return len(request)
 
     def recv(self, size: int | None) -> bytes:
         """The one frame that answers the request. Raises ReadTimeout, ReadFailed, TransportDown."""
+        try:
+            return self._answer()
+        except TransportDown:
+            if not self._may_ask_again:
+                raise
+        self._ask_again()
+        return self._answer()
+
+    @property
+    def _may_ask_again(self) -> bool:
+        return self._answered and self._hung_up and is_read(self._request[MBAP_BYTES - 1 :])
+
+    def _ask_again(self) -> None:
+        self.connect()
+        self._transmit()
+
+    def _transmit(self) -> None:
+        self._hung_up = self._heard = False
+        with self._line_errors():
+            assert self.socket is not None
+            self.socket.settimeout(self._timeout_s)
+            self.socket.sendall(self._request)
+        self._sent_at = time.monotonic()
+
+    def _answer(self) -> bytes:
         deadline = self._sent_at + self._timeout_s
         others: set[int] = set()
         while True:
             frame = self._next_frame()
             if frame is None:
                 self._receive(deadline, others)
-            elif frame[:2] == self._header[:2]:
+            elif frame[:2] == self._request[:2]:
                 if self._expected.fits(frame[MBAP_BYTES - 1 :]):
+                    self._answered = True
                     return frame
                 if frame[MBAP_BYTES - 1] == self._expected.unit_id:
                     raise ReadFailed(f"the answer of unit {self._expected.unit_id} does not fit the request")
@@ -104,8 +139,10 @@ class TcpClient(ModbusTcpClient):
                 return
         if not data:
             self.close()
+            self._hung_up = not self._heard
             raise TransportDown(f"{self._peer} closed the connection")
         self._buffer += data
+        self._heard = True
 
     def _too_late(self, others: set[int]) -> HubError:
         if self._buffer:
@@ -129,4 +166,5 @@ class TcpClient(ModbusTcpClient):
             yield
         except OSError as error:
             self.close()
+            self._hung_up = isinstance(error, ConnectionError) and not self._heard
             raise TransportDown(f"{self._peer} is gone: {reason_of(error)}") from None

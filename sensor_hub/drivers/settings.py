@@ -1,34 +1,67 @@
-"""Pieces that several drivers' settings share: numbers that are no booleans, and names of properties."""
+"""Pieces that several drivers' settings share: values read as the configuration reads its own, and names."""
 
 from __future__ import annotations
 
+import math
+import sys
 import unicodedata
 from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import BeforeValidator
 
-# Keys of a reading that a property of the same name would hide.
-RESERVED_NAMES = frozenset(
-    {"sensor_id", "device_id", "type", "unit", "timestamp", "quality", "status", "error", "message"}
-    | {"error_timestamp", "emulated", "cached", "cache_age"}
-)
+from sensor_hub.config import values
+from sensor_hub.config.values import BadValueError, Parser
+from sensor_hub.readings import Json
+from sensor_hub.wire import RESERVED, topic_level
+
 _NAME_MAX_CHARS = 64
 
 
-def _no_boolean(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("Input should be a number, not a boolean")
-    return value
+def read_as(parse: Parser[object]) -> BeforeValidator:
+    """A field's value as a parser of the configuration takes it, with the same words for a bad one."""
+
+    def checked(value: Json) -> object:
+        try:
+            return parse(value)
+        except BadValueError as error:
+            raise ValueError(str(error)) from None
+
+    return BeforeValidator(checked)
 
 
-Number = Annotated[float, BeforeValidator(_no_boolean)]
-Integer = Annotated[int, BeforeValidator(_no_boolean)]
+def whole(low: int, high: int) -> BeforeValidator:
+    """A whole number within low..high."""
+    return read_as(values.integer(low, high))
 
 
-def topic_level(name: str) -> str:
-    """The name as one MQTT topic level: `/ + #` become `_` (contract, section 3)."""
-    return name.translate(str.maketrans("/+#", "___"))
+def within(low: float, high: float) -> BeforeValidator:
+    """A number within low..high."""
+    return read_as(values.number(low, high))
+
+
+def one_of(words: Iterable[str]) -> BeforeValidator:
+    """One of these words, in any case."""
+    return read_as(values.choice(words))
+
+
+def _number(value: Json) -> float:
+    try:
+        return values.number(-sys.float_info.max, sys.float_info.max)(value)
+    except BadValueError:
+        raise values.refuse("a number", value) from None
+
+
+def _positive(value: Json) -> float:
+    try:
+        return values.number(math.ulp(0.0), sys.float_info.max)(value)
+    except BadValueError:
+        raise values.refuse("a number greater than 0", value) from None
+
+
+Number = Annotated[float, read_as(_number)]
+Positive = Annotated[float, read_as(_positive)]
+Flag = Annotated[bool, read_as(values.boolean)]
 
 
 def check_property_names(names: Iterable[str]) -> None:
@@ -40,10 +73,8 @@ def check_property_names(names: Iterable[str]) -> None:
             raise ValueError(f"property name {name!r} must have 1 to {_NAME_MAX_CHARS} characters")
         if any(unicodedata.category(char) in ("Cc", "Cs") for char in name):
             raise ValueError(f"property name {name!r} has control characters")
-        if level in RESERVED_NAMES:
-            raise ValueError(
-                f"property name {name!r} is reserved; taken are {', '.join(sorted(RESERVED_NAMES))}"
-            )
+        if level in RESERVED:
+            raise ValueError(f"property name {name!r} is reserved; taken are {', '.join(sorted(RESERVED))}")
         if level in taken:
             raise ValueError(
                 f"property names {taken[level]!r} and {name!r} are the same MQTT topic {level!r}"

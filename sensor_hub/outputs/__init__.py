@@ -8,4 +8,4 @@ from sensor_hub.config.model import HubConfig
 from sensor_hub.outputs.base import Output
 from sensor_hub.outputs.platform_mqtt import PlatformMqtt
 
-OUTPUTS: Mapping[str, Callable[[HubConfig], Output]] = {"mqtt": PlatformMqtt}
+OUTPUTS: Mapping[str, Callable[[HubConfig], Output]] = {PlatformMqtt.name: PlatformMqtt}

@@ -51,6 +51,10 @@ class Output(Protocol):
     """Thread-safe. Events come on a foreign thread: whoever takes them must only enqueue."""
 
     @property
+    def name(self) -> str:
+        """The word that a device's `bridge` uses for it."""
+
+    @property
     def connected(self) -> bool:
         """Whether a message published now has a way to go."""
 

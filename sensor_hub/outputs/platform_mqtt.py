@@ -30,6 +30,8 @@ GOODBYE_S = 1.5
 class PlatformMqtt:
     """The MQTT output. See `outputs.base.Output`."""
 
+    name = "mqtt"
+
     def __init__(self, hub: HubConfig) -> None:
         """Prepare the client; connect to nothing yet."""
         self._mqtt = settings = hub.mqtt
@@ -52,6 +54,10 @@ class PlatformMqtt:
         self._asked_retained = False
         self._has_tls = False
         self._told, self._last_reason = False, ""
+        self._answered, self._socket_error = (
+            False,
+            "",
+        )  # whether this attempt had its CONNACK; what paho last met
         self._often = logs.OncePerMinute()
         logging.getLogger(MQTTClient.__module__).addFilter(self._lets_client_say)
 
@@ -69,6 +75,7 @@ class PlatformMqtt:
         self._chain("on_connect", self._on_connect)
         self._chain("on_disconnect", self._on_disconnect, first=True)
         self._chain("on_subscribe", self._on_subscribe)
+        self._chain("on_log", self._on_log)
         self._wrap_connect()
         self._paho.reconnect_delay_set(1, MAX_RETRY_S)
         self._paho.will_set(self._topics.status, "offline", qos=1, retain=True)
@@ -157,6 +164,7 @@ class PlatformMqtt:
     # -- paho's thread ------------------------------------------------------------------------------------------
 
     def _on_connect(self, _client: Any, _userdata: Any, _flags: Any, reason: Any, *_: Any) -> None:
+        self._answered = True
         if getattr(reason, "is_failure", reason != 0):
             self._tell("the broker refuses the connection", _words(reason, mqtt.connack_string))
             return
@@ -181,12 +189,23 @@ class PlatformMqtt:
         self._take(Connected())
 
     def _on_disconnect(self, _client: Any, _userdata: Any, *reason: Any) -> None:
+        answered, self._answered = self._answered, False
+        text = _words(reason[1] if len(reason) > 1 else reason[0], mqtt.error_string)
         if self._connected:
             self._connected = False
-            text = _words(reason[1] if len(reason) > 1 else reason[0], mqtt.error_string)
             if not self._stopping.is_set():
                 log.warning("connection to the broker lost", reason=text)
             self._take(Disconnected(text))
+        elif not answered and not self._stopping.is_set():
+            # With TLS 1.3 so ends a handshake in which the broker does not like our certificate; what the socket
+            # says to that differs from time to time.
+            hint = "; does it accept MQTT_CLIENT_CERT?" if self._mqtt.tls else ""
+            event = "the broker closes the connection"
+            self._tell(event, (self._socket_error or text) + hint, kind=event)
+
+    def _on_log(self, _client: Any, _userdata: Any, _level: Any, text: str) -> None:
+        if text.startswith("failed to receive"):
+            self._socket_error = text.partition(": ")[2]
 
     def _on_request(self, _client: Any, _userdata: Any, message: Any) -> None:
         self._take(Request(self._below(message.topic), bytes(message.payload), bool(message.retain)))
@@ -198,11 +217,11 @@ class PlatformMqtt:
     def _below(self, topic: str) -> str:
         return topic.removeprefix(self._topics.prefix + "/")
 
-    def _tell(self, event: str, reason: str) -> None:
-        """Once per reason: a broker that is away for a night is one line."""
+    def _tell(self, event: str, reason: str, *, kind: str = "") -> None:
+        """Once per reason (or kind of it): a broker that is away for a night is one line."""
         self._told = True
-        if reason != self._last_reason:
-            self._last_reason = reason
+        if (kind or reason) != self._last_reason:
+            self._last_reason = kind or reason
             log.error(event, host=self._mqtt.host, port=self._mqtt.port, reason=reason)
 
     def _lets_client_say(self, record: logging.LogRecord) -> bool:

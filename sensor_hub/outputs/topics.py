@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
+
+from sensor_hub.wire import topic_level
 
 # What this instance publishes retained, and so must clear for devices that left the configuration.
 RETAINED_FILTERS = ("devices/+/state", "devices/+/state/+", "devices/+/availability")
 REQUEST_FILTERS = ("devices/+/cmd", "devices/+/get", "groups/+/cmd", "meta/request/+")
-# What no topic level may hold: separator and wildcards, and what a broker cuts the connection for (MQTT-1.5.3-2).
-_NON_CHARACTERS = "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))
-_NOT_IN_A_LEVEL = re.compile(f"[/+#\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef{_NON_CHARACTERS}]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,7 @@ class Topics:
 
     def state_property(self, device_id: str, name: str) -> str:
         """One property of a state; what a topic level cannot hold becomes `_`."""
-        return f"{self.prefix}/devices/{device_id}/state/{_NOT_IN_A_LEVEL.sub('_', name)}"
+        return f"{self.prefix}/devices/{device_id}/state/{topic_level(name)}"
 
     def group_response(self, group_id: str) -> str:
         """The answer to a group command."""

@@ -20,7 +20,7 @@ from tests.container.engine import CACHE, ROOT, Engine
 IMAGE = "sensor-hub"
 BUILD = f"docker build -t {IMAGE} ."  # as docs/container.md says
 BASE = "python:3.11-slim-bookworm"  # the Dockerfile's default
-OWN_BASE = "localhost/sensor-hub-base:2"  # the number changes with its recipe
+OWN_BASE = "localhost/sensor-hub-base:3"  # the number changes with its recipe
 BUILD_WITHIN_S = 500
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -55,8 +55,8 @@ def _remove_older(engine: Engine, new: str) -> None:
     """The images of earlier runs; what their stages left makes the next build quick, and goes when it is much."""
     every = engine.docker("images", "-q", "--no-trunc", "--filter", "label=sensor-hub-sources").stdout.split()
     older = [image for image in dict.fromkeys(every) if image != new]
-    if older:
-        engine.docker("rmi", "-f", *older, check=False, within_s=120)
+    for image in older:
+        engine.docker("rmi", image, check=False, within_s=120)  # refused where a container still runs from it
     if engine.private and len(engine.docker("images", "-q", "--filter", "dangling=true").stdout.split()) > 20:
         engine.docker("image", "prune", "-f", check=False, within_s=120)
 
@@ -113,6 +113,7 @@ def _base(engine: Engine) -> str:
             check=False,
         )
         assert made.returncode == 0, made.stdout[-2000:] + made.stderr[-2000:]
+        Path(folder).chmod(0o755)  # it becomes the image's /
         (Path(folder) / "usr/bin/python").symlink_to("python3")
         left_out = " ".join(f"--exclude=./{pattern}" for pattern in _LEFT_OUT)
         change = f"--change 'ENV PATH={_PATH}'"

@@ -47,6 +47,10 @@ class Container:
         """The JSON that a service answers inside."""
         return json.loads(self.exec(f"curl -s {url}"))
 
+    def is_healthy(self) -> bool:
+        """What `sensor-hub health` says."""
+        return self.exec("sensor-hub health", check=False).startswith(f"{self.instance_id} is healthy")
+
     def inspect(self, path: str) -> Any:
         """A fact that the engine knows, by dotted path: `State.ExitCode`."""
         found = json.loads(self.engine.docker("inspect", self.name).stdout)[0]

@@ -178,9 +178,9 @@ def test_the_commands_of_the_documentation_run_as_they_stand(
     assert len(lines) > 20
     for line in lines[1:]:
         limit = " -W 2" if line.startswith("mosquitto_sub") else ""  # it would listen for ever
-        done = engine.shell(line + limit, check=not limit)
+        # supervisorctl's exit code is 3 when a program is not wanted here (the embedded broker)
+        done = engine.shell(line + limit, check=not limit and "supervisorctl" not in line)
         assert done.stdout or line.startswith("mosquitto_pub"), line
         if "docker run -d" in line:
             witness.wait_for("IoT2mqtt/v1/instances/sensor_hub_01/meta/info", 60)
-            health = "docker exec sensor_hub_01 sensor-hub health"
-            eventually(lambda health=health: engine.shell(health, check=False).returncode == 0, 60)
+            eventually(Container(engine, "sensor_hub_01", "sensor_hub_01").is_healthy, 60)

@@ -45,7 +45,7 @@ def zombies(hub: Container) -> list[psutil.Process]:
 def test_docker_stop_publishes_offline_within_10_s_and_ends_with_0(hub: Container, witness: Witness) -> None:
     asked_s = time.monotonic()
     assert hub.stop() < 10
-    assert said(witness, asked_s) == [b"offline"]
+    assert said(witness, asked_s)[-1:] == [b"offline"]
     assert hub.inspect("State.ExitCode") == 0
     assert hub.logs.rstrip().endswith("stopped instance=cellar")
     assert "Traceback" not in hub.logs
@@ -73,13 +73,15 @@ def test_docker_restart_comes_back_online_with_the_same_ports(hub: Container, wi
     before, asked_s = hub.ports(), time.monotonic()
     hub.engine.docker("restart", hub.name)
     hub.online(witness, after_s=asked_s)
-    assert said(witness, asked_s) == [b"offline", b"online"]
+    assert said(witness, asked_s)[-2:] == [b"offline", b"online"]
     assert hub.ports() == before
 
 
 def test_pid_1_reaps_orphans_and_what_was_killed(hub: Container, witness: Witness) -> None:
     hub.exec("sh -c 'sleep 300 & :'")  # its parent is gone: PID 1 inherits it
-    orphan = eventually(lambda: [process for process in hub.main().children() if process.name() == "sleep"])[0]
+    orphan = eventually(lambda: [process for process in hub.main().children() if process.name() == "sleep"])[
+        0
+    ]
     workers = [p for p in hub.main().children(recursive=True) if "gunicorn" in " ".join(p.cmdline())]
     assert len(workers) == 6  # three services, each a master and a worker
     for process in [orphan, *workers]:
@@ -87,7 +89,7 @@ def test_pid_1_reaps_orphans_and_what_was_killed(hub: Container, witness: Witnes
     eventually(lambda: not zombies(hub) and not orphan.is_running(), 15)
     fresh_s = time.monotonic()
     witness.wait_for("IoT2mqtt/v1/instances/cellar/devices/+/state", 60, after_s=fresh_s)
-    eventually(lambda: hub.exec("sensor-hub health", check=False) == "cellar is healthy\n", 60)
+    eventually(hub.is_healthy, 60)
     assert zombies(hub) == []
 
 

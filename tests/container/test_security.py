@@ -36,7 +36,10 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tls")
     (folder / "san").write_text("subjectAltName=IP:127.0.0.1\n")
     for authority in ("ca", "other"):
-        openssl(folder, f"req -x509 {KEY} -keyout {authority}.key -out {authority}.crt -days 2 -subj /CN={authority}")
+        openssl(
+            folder,
+            f"req -x509 {KEY} -keyout {authority}.key -out {authority}.crt -days 2 -subj /CN={authority}",
+        )
     for name, authority in (("server", "ca"), ("client", "ca"), ("stranger", "other")):
         openssl(folder, f"req {KEY} -keyout {name}.key -out {name}.csr -subj /CN={name}")
         signer = f"-CA {authority}.crt -CAkey {authority}.key -CAcreateserial"
@@ -49,7 +52,9 @@ def openssl(folder: Path, line: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def broker(network: None, certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
+def broker(
+    network: None, certificates: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mosquitto]:
     """A broker with a password for everybody, and on its TLS port a certificate too."""
     if MOSQUITTO is None:
         pytest.skip(NO_MOSQUITTO)
@@ -94,7 +99,9 @@ def thermometer(network: None) -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def hubs(module_host: Platform, broker: Mosquitto, certificates: Path, thermometer: int) -> dict[str, Container]:
+def hubs(
+    module_host: Platform, broker: Mosquitto, certificates: Path, thermometer: int
+) -> dict[str, Container]:
     """One instance per case and client library, named `<case>_<client>`, all started together."""
     host = module_host
     for path in certificates.glob("*.[ck][re][ty]"):
@@ -134,7 +141,7 @@ def test_tls_with_an_authority_a_client_certificate_and_the_password_of_the_secr
     hub.online(witness)
     value = witness.wait_for(f"IoT2mqtt/v1/instances/right_{client}/devices/boiler_room/state/value", 60)
     assert value.payload == b"21.5"
-    eventually(lambda: hub.exec("sensor-hub health", check=False) == f"right_{client} is healthy\n", 60)
+    eventually(hub.is_healthy, 60)
 
 
 def errors_of(hub: Container) -> list[str]:
@@ -146,7 +153,7 @@ def errors_of(hub: Container) -> list[str]:
     ("case", "event"),
     [
         ("password", "the broker refuses the connection"),
-        ("certificate", "connection"),
+        ("certificate", "does it accept MQTT_CLIENT_CERT?"),
         ("authority", "certificate verify failed"),
     ],
 )
@@ -160,7 +167,6 @@ def test_a_wrong_one_is_one_clear_line_and_the_bridge_goes_on_trying(
     eventually(lambda: attempts_in(broker) >= attempts + 8, 60)  # six instances try
     assert len(errors_of(hub)) == 1, errors_of(hub)
     assert event in first[0]
-    print(first[0])
     assert f"port={TLS_PORT}" in first[0]
     assert attempts_in(broker) - attempts < 6 * (time.monotonic() - began_s + 3)  # each at most once a second
     assert hub.exec("supervisorctl pid mqtt-bridge") == bridge
@@ -169,7 +175,7 @@ def test_a_wrong_one_is_one_clear_line_and_the_bridge_goes_on_trying(
 
 
 def attempts_in(broker: Mosquitto) -> int:
-    return broker.log.count(f"New connection from 127.0.0.1") + broker.log.count("New connection from ::1")
+    return broker.log.count("New connection from 127.0.0.1")
 
 
 @pytest.mark.parametrize("client", CLIENTS)
@@ -183,18 +189,31 @@ def test_no_secret_is_told_anywhere(
     key_line = (certificates / "client.key").read_text().splitlines()[1]
     secrets = [PASSWORD, HTTP_PASSWORD, DECOY, login, key_line]
     first = hub.ports()[0]
-    paths = ["health", "sensors", "devices", "transports", "errors", "cache/stats", "readings", "device/boiler_room"]
+    paths = [
+        "health",
+        "sensors",
+        "devices",
+        "transports",
+        "errors",
+        "cache/stats",
+        "readings",
+        "device/boiler_room",
+    ]
     bodies = [
         hub.exec(f"curl -s http://localhost:{first + number}/{path}") for number in range(3) for path in paths
     ]
     processes = [hub.main(), *hub.main().children(recursive=True)]
-    commands = [" ".join(process.cmdline()) for process in processes if process.status() != psutil.STATUS_ZOMBIE]
+    commands = [
+        " ".join(process.cmdline()) for process in processes if process.status() != psutil.STATUS_ZOMBIE
+    ]
     told = {
         "log": hub.logs,
         "ps": "\n".join(commands),
         "rest": "\n".join(bodies),
         "mqtt": "\n".join(f"{m.topic} {m.payload.decode(errors='replace')}" for m in witness.seen("#")),
-        "command line": hub.exec(f"sh -c 'sensor-hub check-config --show; sensor-hub devices; sensor-hub health'"),
+        "command line": hub.exec(
+            "sh -c 'sensor-hub check-config --show; sensor-hub devices; sensor-hub health'"
+        ),
         "files": hub.exec("sh -c 'cat /tmp/sensor-hub-*/*.json'"),
         "container": json.dumps(hub.engine.docker("inspect", hub.name).stdout),
         "image": hub.engine.docker("inspect", "--type", "image", IMAGE).stdout,

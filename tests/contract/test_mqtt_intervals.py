@@ -9,6 +9,7 @@ from datetime import datetime
 
 import pytest
 
+from sensor_hub.bridge import loop
 from tests.broker import MOSQUITTO, NO_MOSQUITTO, Message
 from tests.contract.bridge import CLIENTS, Hub, parsed, running_hub
 from tests.support import eventually
@@ -89,6 +90,10 @@ def test_telemetry_has_the_counters_of_every_enabled_device(hub: Hub) -> None:
     assert hub.next("devices/yard/telemetry")["metrics"]["reads"] > 0
     assert hub.witness.seen(hub.topic("devices/off/telemetry")) == []
     assert hub.retained("devices/+/telemetry") == {}
+
+
+def test_telemetry_is_told_every_60_s_where_no_test_makes_it_quicker() -> None:
+    assert loop.TELEMETRY_S == 60
 
 
 def test_telemetry_counts_failures(hub: Hub) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from typing import Any
 
@@ -168,6 +168,15 @@ def test_a_wait_is_answered_as_soon_as_something_changes(nudged: Feed, wait: str
             waiting.result(0.2)
         nudged.nudge()
         assert nudged.ids(waiting.result(30)) == ["temp"]
+
+
+def test_40_followers_wait_at_the_same_time(nudged: Feed) -> None:
+    cursor = nudged.quiet_cursor()
+    with ThreadPoolExecutor(40) as pool:
+        waiting = [pool.submit(nudged.since, cursor, "30") for _ in range(40)]
+        assert wait(waiting, timeout=1, return_when=FIRST_COMPLETED).done == set()
+        nudged.nudge()
+        assert [nudged.ids(follower.result(30)) for follower in waiting] == [["temp"]] * 40
 
 
 def test_a_wait_without_a_change_ends_empty_with_the_same_cursor(feed: Feed) -> None:

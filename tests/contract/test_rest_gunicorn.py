@@ -304,7 +304,6 @@ def test_health_answers_within_2_s_while_a_line_hangs_and_60_clients_wait_for_re
                 answer = session.get(f"{api.url}/readings?since={cursor}&wait=2", timeout=60)
                 assert answer.status_code == 200
                 cursor, answered = answer.json()["cursor"], answered + 1
-                stop.wait(0.2)
         return answered
 
     with ThreadPoolExecutor(66) as pool:

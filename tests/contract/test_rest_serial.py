@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from tests.contract.services import (
     READ_HOLDING,
@@ -482,3 +484,37 @@ def test_health_answers_while_a_line_hangs(site: Site) -> None:
         finally:
             site.plc.asleep.discard(2)
         assert {each.result(60).status_code for each in waiting} <= {200, 503}
+
+
+# -- the line's own turn -------------------------------------------------------------------------------------------
+
+
+def test_asking_often_does_not_put_off_the_reads_in_the_background(tmp_path: Path) -> None:
+    with plc() as device:
+        device.inputs[1][1] = 201
+        content = {
+            "transports": [line("plc", device.url, read_interval=0.5)],
+            "sensors": [sensor("temp", "plc", 1, register=value_at(1))],
+        }
+        with in_process(Instance(tmp_path, content), "serial-handler") as api:
+            for _ in range(60):  # put off by half a second each, the next would be half a minute away
+                assert api.get("/sensor/temp")["value"] == 20.1
+            asked = device.asked[1, READ_INPUT]
+            eventually(lambda: device.asked[1, READ_INPUT] >= asked + 3, 15)
+            assert api.readings()["temp"]["status"] == "online"
+
+
+def test_a_handler_whose_lines_are_all_down_is_unavailable_also_without_sensors(tmp_path: Path) -> None:
+    ports = free_ports(2)
+    lines = [line(f"gone{port}", f"tcp://127.0.0.1:{port}") for port in ports]
+    with in_process(Instance(tmp_path, {"transports": lines, "sensors": []}), "serial-handler") as api:
+        eventually(lambda: {each["state"] for each in api.get("/health")["transports"]} == {"down"})
+        assert api.get("/health")["status"] == "unavailable"
+
+
+def test_the_log_of_a_command_names_its_properties_and_not_their_values(site: Site) -> None:
+    with structlog.testing.capture_logs() as told:
+        command(site.api, "boiler", id="logged", values={"setpoint": 61.5, "pump": True})
+    (entry,) = [each for each in told if each["event"] == "command done" and each["id"] == "logged"]
+    assert (entry["device"], entry["properties"]) == ("boiler", "setpoint, pump")
+    assert "61.5" not in str(entry)

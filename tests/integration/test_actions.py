@@ -267,7 +267,7 @@ def test_serial_ports_are_listed_with_their_usb_names_and_a_stable_path(
 ) -> None:
     fake_machine(tmp_path)
     monkeypatch.syspath_prepend(str(ROOT / "actions"))
-    import serial_ports  # type: ignore[import-not-found]
+    import serial_ports
 
     adapter, uart = serial_ports.listed(tmp_path)
     del sys.modules["serial_ports"]

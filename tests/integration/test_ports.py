@@ -8,14 +8,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from sensor_hub import ports, runtime
 from sensor_hub.ports import PortTaken, Reservation
+from sensor_hub.wire import INSTANCE_HEADER
 from tests.broker import free_port
 from tests.support import eventually
 
@@ -86,6 +89,20 @@ def test_two_blocks_differ_and_start_at_their_tens(one: Reservation, other: Rese
     assert second[0] > first[0]
 
 
+def test_the_first_free_port_is_taken_past_those_in_use(one: Reservation, other: Reservation) -> None:
+    first = free_port()
+    found = one.take_first(HOST, first, 20, "emulator")
+    assert first <= found < first + 20
+    assert found < other.take_first(HOST, first, 20, "emulator") < first + 20
+
+
+def test_no_free_port_of_several_is_said_with_what_wanted_it(one: Reservation, other: Reservation) -> None:
+    port = free_port()
+    assert one.take(HOST, [port])
+    with pytest.raises(PortTaken, match=f"no free port for the emulator between {port} and {port}"):
+        other.take_first(HOST, port, 1, "emulator")
+
+
 def test_a_block_of_which_one_port_is_served_is_passed_over(one: Reservation, other: Reservation) -> None:
     first = one.take_block(HOST, 3)
     one.close()
@@ -130,6 +147,26 @@ def test_a_hub_that_has_reserved_a_port_is_named_by_its_instance(
             one.take_given(HOST, port)
     finally:
         shutil.rmtree(runtime.run_dir(name))
+
+
+class Health(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header(INSTANCE_HEADER, "elsewhere")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+def test_a_hub_on_an_address_of_its_own_is_asked_there(one: Reservation) -> None:
+    """One in another container on the same network: its sockets are there, its files and processes are not."""
+    with HTTPServer(("127.0.0.2", 0), Health) as server:
+        port = server.server_address[1]
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        with pytest.raises(PortTaken, match=f"port {port} is in use by the sensor hub instance 'elsewhere'"):
+            one.take_given("127.0.0.2", port)
+        server.shutdown()
+        thread.join(5)
 
 
 def test_a_port_of_ones_own_may_be_asked_for_again(one: Reservation) -> None:

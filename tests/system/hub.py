@@ -105,6 +105,7 @@ class Hub:
     ) -> None:
         """Start it; `terminal` gives it a pseudo-terminal instead of a pipe. Write its file before."""
         self.id = instance_id or new_id()
+        self.cwd = cwd
         self.env = environment(self.id, root, **(env or {}))
         self.lines: list[str] = []
         self._arrived = threading.Condition()

@@ -48,17 +48,29 @@ def test_kill_9_of_the_launcher_ends_everything_and_frees_its_ports(hub: Hub) ->
         assert again.stop() == 0
 
 
-def test_a_program_that_gives_up_ends_the_hub_non_zero_and_is_named(tmp_path: Path) -> None:
-    """The bridge cannot start: its Python says so and ends at once, five times."""
+BROKEN = {
+    "mqtt-bridge": "if 'mqtt_bridge.py' in sys.orig_argv: sys.exit('this library is broken')",
+    # gunicorn itself is well, its worker cannot start the app
+    "state-aggregator": "if 'state-aggregator' in sys.orig_argv: sys.modules['services.state_aggregator'] = None",
+}
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("mqtt-bridge", "this library is broken"),
+        ("state-aggregator", "No module named 'services.state_aggregator.app'"),
+    ],
+)
+def test_a_program_that_cannot_start_ends_the_hub_after_five_attempts_and_is_named(
+    tmp_path: Path, program: str, reason: str
+) -> None:
     instance_id = new_id()
     instance_file(tmp_path, instance_id)
-    (tmp_path / "sitecustomize.py").write_text(
-        "import sys\nif 'mqtt_bridge.py' in sys.orig_argv:\n    sys.exit('this library is broken')\n"
-    )
-    env = {"PYTHONPATH": str(tmp_path)}
-    with Hub(tmp_path, "--demo", instance_id=instance_id, env=env) as hub:
-        assert hub.ended(60) == 1
-        assert "program gave up, ending the hub program=mqtt-bridge" in hub.output
-        assert "ended because a program gave up program=mqtt-bridge" in hub.lines[-1]
-        assert "this library is broken" in hub.output
+    (tmp_path / "sitecustomize.py").write_text(f"import sys\n{BROKEN[program]}\n")
+    with Hub(tmp_path, "--demo", instance_id=instance_id, env={"PYTHONPATH": str(tmp_path)}) as hub:
+        assert hub.ended(90) == 1
+        assert f"program gave up, ending the hub program={program}" in hub.output
+        assert f"ended because a program gave up program={program}" in hub.lines[-1]
+        assert reason in hub.output
         assert eventually(lambda: nothing_left(hub))

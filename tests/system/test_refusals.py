@@ -14,6 +14,8 @@ import pytest
 
 from tests.support import eventually
 from tests.system.hub import (
+    BIN,
+    ROOT,
     Hub,
     command,
     environment,
@@ -173,6 +175,51 @@ def test_check_config_looks_at_every_file_it_is_given(tmp_path: Path) -> None:
     assert (answer.returncode, answer.stdout) == (78, f"{good}: all is well, 2 devices\n")
     assert answer.stderr.startswith(f"{bad}:\n")
     assert [path for path in PATHS if f"  {path}: " not in answer.stderr] == []
+
+
+def test_check_config_tells_a_file_in_instances_that_has_not_its_instances_name(tmp_path: Path) -> None:
+    instance_id = new_id()
+    path = instance_file(tmp_path, instance_id)
+    elsewhere = tmp_path / "draft.json"
+    elsewhere.write_text(path.read_text())
+    assert check(str(elsewhere), root=tmp_path).returncode == 0
+    renamed = path.rename(path.with_name("renamed.json"))
+    answer = check(str(renamed), root=tmp_path)
+    assert answer.returncode == 78
+    assert (
+        f"  instance_id: must be the file's name without .json, 'renamed', not '{instance_id}'"
+        in answer.stderr
+    )
+
+
+ALONE = {
+    "mqtt-bridge": ["python", "mqtt_bridge.py"],
+    "http-poller": [
+        "gunicorn",
+        "-c",
+        "services/gunicorn.conf.py",
+        "-n",
+        "http-poller",
+        "services.http_poller.app:create_app()",
+    ],
+}
+
+
+@pytest.mark.parametrize("program", list(ALONE))
+def test_a_program_started_alone_says_each_problem_in_a_line_of_its_log_and_ends_with_78(
+    tmp_path: Path, program: str
+) -> None:
+    instance_id = new_id()
+    instance_file(tmp_path, instance_id, enabled="perhaps", update_interval=0)
+    line = [str(BIN / ALONE[program][0]), *ALONE[program][1:]]
+    env = environment(instance_id, tmp_path, TZ="Asia/Tokyo")
+    answer = subprocess.run(line, check=False, env=env, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (answer.returncode, answer.stderr) == (78, "")
+    assert [line.split(maxsplit=1)[1].split(" problem=")[0] for line in answer.stdout.splitlines()] == [
+        f"CRITICAL {program:<16} configuration problem path=update_interval",
+        f"CRITICAL {program:<16} configuration problem path=enabled",
+    ]
+    assert "+09:00 " in answer.stdout
 
 
 def test_check_config_without_a_file_checks_the_instance_of_the_environment(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from sensor_hub import runtime
 from tests.broker import Witness
 from tests.support import eventually
 from tests.system.hub import ROOT, SENSOR_HUB, Hub, environment, instance_file, leftovers, new_id, run_dir_of
@@ -77,6 +78,16 @@ def test_sigterm_while_everything_is_just_starting_ends_with_0(tmp_path: Path) -
         assert hub.stop() == 0
         assert "Traceback" not in hub.output
         assert eventually(lambda: nothing_left(hub))
+
+
+def test_a_program_that_gives_up_while_the_hub_stops_does_not_change_the_exit_code(tmp_path: Path) -> None:
+    instance_id = new_id()
+    instance_file(tmp_path, instance_id)
+    with Hub(tmp_path, "--demo", instance_id=instance_id) as hub:
+        hub.wait_for_line("mqtt-broker +listening")
+        runtime.write_fatal(instance_id, "http-poller")  # as the guard does when supervisord gives up on it
+        assert hub.stop() == 0
+        assert "gave up" not in hub.output
 
 
 def test_a_reader_that_leaves_ends_the_hub_in_good_order(tmp_path: Path) -> None:

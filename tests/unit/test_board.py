@@ -9,7 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from sensor_hub.board import MAX_WAIT_S, MAX_WAITERS, Board
+from sensor_hub.errors import Busy
 from sensor_hub.readings import Fault, Quality, Reading, Snapshot, Status
+from sensor_hub.web import MAX_ANSWERING
 from tests.support import eventually
 from tests.unit.manual_clock import NOON
 
@@ -158,17 +160,19 @@ def test_closing_wakes_every_waiter_with_what_there_is_and_nobody_waits_after_it
         assert pool.submit(its.since, cursor, 60.0).result(20) == (cursor, [])
 
 
-def test_more_waiters_than_32_are_answered_at_once() -> None:
+def test_more_waiters_than_96_are_refused_and_the_others_go_on_waiting() -> None:
     time = CountedTime()
     its = board(monotonic=time)
     with ThreadPoolExecutor(MAX_WAITERS + 1) as pool:
         waiters = waiting(pool, its, time, MAX_WAITERS)
         cursor, _ = its.since(None)
-        assert pool.submit(its.since, cursor, 60.0).result(20) == (cursor, [])
+        with pytest.raises(Busy):
+            pool.submit(its.since, cursor, 60.0).result(20)
+        assert its.since(cursor) == (cursor, [])  # nobody is refused who does not want to wait
         assert not any(waiter.done() for waiter in waiters)
         its.put(read("a", 7.0))
         assert all(ids(waiter.result(20)) == ["a"] for waiter in waiters)
-    assert MAX_WAITERS == 32
+    assert MAX_ANSWERING - 24 > MAX_WAITERS == 96  # a service keeps threads for those who do not wait
 
 
 def test_no_change_is_lost_between_many_writers_and_a_follower() -> None:

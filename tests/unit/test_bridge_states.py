@@ -25,13 +25,15 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 class World:
     """A publisher of the shipped instance, its clock, and what it sent."""
 
-    def __init__(self, hub: HubConfig) -> None:
-        self.elapsed_s = 0.0
+    def __init__(self, hub: HubConfig, output: str = "mqtt") -> None:
+        self.elapsed_s = self.wall_is_ahead_s = 0.0
         self.sent: list[Message] = []
-        clock = Clock(lambda: START + timedelta(seconds=self.elapsed_s), lambda: self.elapsed_s)
+        clock = Clock(
+            lambda: START + timedelta(seconds=self.elapsed_s + self.wall_is_ahead_s), lambda: self.elapsed_s
+        )
         topics = Topics("base", hub.instance_id)
         self.prefix = f"{topics.prefix}/devices/"
-        self.states = StatePublisher(hub, topics, self.sent.append, clock)
+        self.states = StatePublisher(hub, topics, self.sent.append, clock, output)
         self.states.connected = True
 
     def take(self) -> dict[str, str]:
@@ -203,6 +205,52 @@ def test_values_age_while_the_aggregator_is_gone(world: World) -> None:
     assert not world.states.online("motion_front_door")
 
 
+@pytest.mark.parametrize("ahead_s", [-7200.0, 7200.0])
+def test_values_age_by_time_that_passes_and_not_by_the_wall_clock(world: World, ahead_s: float) -> None:
+    world.motion(True)
+    world.wall_is_ahead_s = ahead_s
+    world.elapsed_s = 1.0
+    world.states.lost(HandlerUnreachable("gone"))
+    assert world.states.online("motion_front_door")
+    world.elapsed_s = 3600.0
+    world.states.lost(HandlerUnreachable("gone"))
+    assert not world.states.online("motion_front_door")
+
+
+def test_true_and_1_are_different_values(world: World) -> None:
+    reading = Reading({"motion_detected": True, "level": True}, START)
+    world.motion(True, reading=reading)
+    for level, text in ((1, "1"), (1.0, "1.0")):
+        sent = world.motion(True, reading=replace(reading, values={**reading.values, "level": level}))
+        assert f'"level":{text},' in sent["motion_front_door/state"]
+        assert sent["motion_front_door/state/level"] == text
+    assert world.motion(True, reading=replace(reading, values={"level": 1.0, "motion_detected": True})) == {}
+
+
+def found(world: World, *leaves: str) -> None:
+    for leaf in leaves:
+        world.states.found("motion_front_door", f"{world.prefix}motion_front_door/{leaf}")
+
+
+def test_a_retained_property_of_an_earlier_life_is_cleared_once_the_device_speaks(world: World) -> None:
+    found(world, "state", "state/value", "state/motion_detected", "availability")
+    assert world.take() == {}
+    sent = world.motion(True)
+    assert sent["motion_front_door/state/value"] == ""
+    assert sent["motion_front_door/state/motion_detected"] == "true"
+    found(world, "state", "state/humidity", "state/motion_detected", "availability")
+    assert world.take() == {"motion_front_door/state/humidity": ""}
+
+
+def test_all_retained_states_of_an_earlier_life_are_cleared_when_states_are_not_retained(
+    tmp_path: Path,
+) -> None:
+    environ = {"INSTANCE_NAME": "sensor_hub_01", "MQTT_RETAIN": "false"}
+    world = World(load(environ, secrets_dir=tmp_path))
+    found(world, "state", "state/motion_detected", "availability")
+    assert world.take() == {"motion_front_door/state": "", "motion_front_door/state/motion_detected": ""}
+
+
 @pytest.mark.parametrize(
     ("name", "level"),
     [("a/b+c#d", "a_b_c_d"), ("ü °", "ü °"), ("a\ufffe\U0001fffftb", "a__tb"), ("x\u0085", "x_")],
@@ -219,3 +267,4 @@ def test_a_device_whose_bridge_does_not_name_mqtt_is_not_published(world: World,
     assert other.motion(True) == {}
     assert not other.states.publishes("motion_front_door")
     assert other.states.publishes("temp_living_room")
+    assert not World(hub, "lines").states.publishes("temp_living_room")  # nor is it by another output

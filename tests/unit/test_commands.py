@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -22,7 +24,6 @@ from sensor_hub.commands import (
     Unanswerable,
     check_not_stale,
     parse,
-    patience_s,
 )
 from sensor_hub.errors import HubError, InvalidCommand, ReadOnly, StaleCommand
 from sensor_hub.readings import Json
@@ -125,7 +126,7 @@ def test_any_object_is_checked_without_a_defect(body: dict[str, Any], timestamp:
         check_not_stale(command, NOON)
     except (InvalidCommand, StaleCommand):
         return
-    assert 0 < patience_s(command) <= 60
+    assert 0 < command.left(0.0)[0] <= 60
 
 
 ROME = ZoneInfo("Europe/Rome")  # one hour ahead of UTC in March: NOON is 13:00 there
@@ -221,7 +222,7 @@ def test_a_timeout_is_milliseconds_and_at_most_a_minute(timeout: Json, seconds: 
 def test_a_timeout_that_is_none_is_invalid(timeout: Json) -> None:
     with pytest.raises(InvalidCommand, match="timeout must be"):
         _ = Command(None, {}, timeout).timeout_s
-    assert patience_s(Command(None, {}, timeout)) == 5.0
+    assert Command(None, {}, timeout).left(2.0) == (3.0, timeout)
 
 
 class Executed:
@@ -311,6 +312,48 @@ def test_duplicates_that_come_while_the_first_is_under_way_wait_for_its_answer()
         gate.set()
         assert [asked.result(30) for asked in [first, *others]] == [{"values": {"done": True}}] * 9
     assert calls == [1]
+
+
+@pytest.mark.parametrize(
+    ("now", "written", "fresh"),
+    [
+        ("2026-03-29T01:00:05Z", "2026-03-29T01:59:50", True),  # 15 s ago, the clock's face says 3:00:05
+        ("2026-03-29T01:00:05Z", 1774745990, True),
+        ("2026-10-25T01:00:05Z", 1792889990, True),  # 2:59:50 and then 2:00:05
+        ("2026-10-25T00:30:00Z", "2026-10-25T02:29:45", True),  # the first 2:29
+        ("2026-10-25T01:30:00Z", "2026-10-25T02:29:45", True),  # the second
+        ("2026-10-25T01:30:00Z", "2026-10-25T02:29:15", False),
+        ("2026-10-25T01:00:05Z", 1792887000, False),  # 50 minutes ago, 10 by the clock's face ahead
+    ],
+)
+def test_the_age_of_a_command_is_right_while_the_local_time_is_changed(
+    now: str, written: Json, fresh: bool
+) -> None:
+    moment = datetime.fromisoformat(now).astimezone(ROME)
+    command = Command(None, {}, written=written)
+    if fresh:
+        check_not_stale(command, moment)
+    else:
+        with pytest.raises(StaleCommand):
+            check_not_stale(command, moment)
+
+
+def test_a_remembered_error_keeps_nothing_of_the_request_alive() -> None:
+    class Payload:
+        pass
+
+    memory, gone = Memory(ManualClock().clock), list[weakref.ref[Payload]]()
+
+    def execute() -> Mapping[str, Json]:
+        payload = Payload()
+        gone.append(weakref.ref(payload))
+        raise ReadOnly("no")
+
+    for _ in range(2):
+        with pytest.raises(ReadOnly, match="no"):
+            memory.answer("a", Command("c1", {}), execute)
+    gc.collect()
+    assert [each() for each in gone] == [None]
 
 
 def test_a_defect_is_raised_once_and_told_to_duplicates_as_an_internal_error() -> None:

@@ -339,8 +339,15 @@ def test_drivers_are_asked_about_every_line_with_its_sensors(tmp_path: Path) -> 
     assert report.config is None
 
 
+def test_file_in_instances_is_named_as_its_instance(tmp_path: Path) -> None:
+    path = instance_file(tmp_path, {**hub(), "instance_id": "other"}, "draft")
+    [problem] = read({}, root=tmp_path, file=path, secrets_dir=tmp_path).problems
+    assert problem == Problem("instance_id", "must be the file's name without .json, 'draft', not 'other'")
+
+
 def test_file_to_check_says_its_instance_when_the_variable_is_unset(tmp_path: Path) -> None:
-    path = instance_file(tmp_path / "elsewhere", {**hub(), "instance_id": "other"}, "draft")
+    path = instance_file(tmp_path, {**hub(), "instance_id": "other"}, "draft")
+    path = path.rename(tmp_path / "draft.json")  # in `instances` its name would count
     config = config_of(read({}, root=tmp_path, file=path, secrets_dir=tmp_path))
     assert config.instance_id == "other"
     assert "file" in [

@@ -128,6 +128,32 @@ def test_services_have_ports_and_urls_that_say_whether_they_were_set(tmp_path: P
     assert origin_of(report, "EMULATOR_PORT") == ("6004", "default")
 
 
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://localhost:5001"),
+        ("0.0.0.0", "http://localhost:5001"),
+        ("::", "http://localhost:5001"),
+        ("localhost", "http://localhost:5001"),
+        ("127.0.0.2", "http://127.0.0.2:5001"),
+        ("192.0.2.7", "http://192.0.2.7:5001"),
+        ("2001:db8::7", "http://[2001:db8::7]:5001"),
+        ("hub.example", "http://hub.example:5001"),
+    ],
+)
+def test_services_on_a_single_address_are_called_by_it(host: str, url: str, tmp_path: Path) -> None:
+    report = read_hub(tmp_path, hub(), {"SERVICE_HOST": host})
+    assert config_of(report).services["serial-handler"].url == url
+    assert origin_of(report, "SERIAL_HANDLER_URL") == (url, "default")
+
+
+def test_the_emulators_default_port_is_none_of_the_services(tmp_path: Path) -> None:
+    document = hub(sensors=[{"sensor_id": "door", "sensor_type": "motion"}])
+    report = read_hub(tmp_path, document, {"SERIAL_HANDLER_PORT": "4999"})
+    assert report.problems == ()
+    assert origin_of(report, "EMULATOR_PORT") == ("5004", "default")
+
+
 def test_time_zone_is_utc_unless_set(tmp_path: Path) -> None:
     assert config_of(read_hub(tmp_path, hub())).timezone is UTC
     assert config_of(read_hub(tmp_path, hub(), {"TZ": "Asia/Tokyo"})).timezone == ZoneInfo("Asia/Tokyo")
@@ -156,7 +182,31 @@ def test_path_of_the_installation_comes_from_the_environment(tmp_path: Path) -> 
     assert config_of(read(environ, secrets_dir=tmp_path)).root == tmp_path
 
 
+def test_relative_paths_are_as_seen_from_where_the_hub_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here" / "instances").mkdir(parents=True)
+    (tmp_path / "here" / "instances" / "hub.json").write_text(json.dumps(hub()))
+    (tmp_path / "ca.pem").touch()
+    monkeypatch.chdir(tmp_path)
+    environ = {"INSTANCE_NAME": "hub", "IOT2MQTT_PATH": "here", "MQTT_CA_CERT": "ca.pem"}
+    config = config_of(read(environ, secrets_dir=tmp_path))
+    assert (config.root, config.mqtt.ca_cert) == (tmp_path / "here", tmp_path / "ca.pem")
+
+
 # .env
+
+
+def test_relative_paths_in_dotenv_are_as_seen_from_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    root.mkdir()
+    elsewhere.mkdir()
+    (root / "ca.pem").touch()
+    (root / ".env").write_text("MQTT_CA_CERT=ca.pem\n")
+    monkeypatch.chdir(elsewhere)
+    assert config_of(read_hub(root, hub())).mqtt.ca_cert == root / "ca.pem"
 
 
 def test_dotenv_has_quotes_comments_and_no_interpolation(tmp_path: Path) -> None:

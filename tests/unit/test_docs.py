@@ -7,6 +7,7 @@ import importlib.util
 import json
 import re
 import sys
+import threading
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,25 +16,30 @@ from types import ModuleType
 import pytest
 from flask import Flask
 from pydantic import BaseModel
+from werkzeug.serving import make_server
 
 from emulator import scenario
-from sensor_hub import config, sensor_types
+from sensor_hub import config, sensor_types, wire
 from sensor_hub.aggregator import Aggregator
 from sensor_hub.aggregator_api import aggregator_app
+from sensor_hub.bridge import Bridge
+from sensor_hub.bridge import loop as bridge_loop
 from sensor_hub.cli import app as command_line
+from sensor_hub.clients import AggregatorClient
 from sensor_hub.clock import system_clock
+from sensor_hub.config import transports
 from sensor_hub.config.instance_file import CONFIG_KEYS
 from sensor_hub.config.model import Handler, HubConfig
 from sensor_hub.drivers import DRIVERS, check_options
 from sensor_hub.drivers.http_settings import Auth, Command, HttpSensor
 from sensor_hub.drivers.modbus_settings import ModbusSensor, Register, RtuSettings
-from sensor_hub.drivers.settings import RESERVED_NAMES
 from sensor_hub.errors import BY_CODE, DeviceRefused, Problem, ReadFailed, TransportDown
 from sensor_hub.handler import HandlerService
 from sensor_hub.handler_api import handler_app
+from sensor_hub.outputs import OUTPUTS
 from sensor_hub.outputs import base as outputs_base
 from sensor_hub.outputs.topics import REQUEST_FILTERS, Topics
-from sensor_hub.readings import Quality, Status
+from sensor_hub.readings import Quality, Reading, Snapshot, Status
 from sensor_hub.sensor_types import SENSOR_TYPES, SensorType
 from tests.support import eventually
 
@@ -182,7 +188,7 @@ def test_the_readme_has_every_key_of_an_instance() -> None:
 def test_the_readme_names_every_property_name_that_is_taken() -> None:
     sentence = re.search(r"^A property may have any name.*?\.$", README, re.M | re.S)
     assert sentence is not None
-    assert sorted(code_in(sentence[0])) == sorted(RESERVED_NAMES)
+    assert sorted(code_in(sentence[0])) == sorted(wire.RESERVED)
 
 
 def topics_of_the_code() -> set[str]:
@@ -417,7 +423,9 @@ def test_the_recipe_for_a_driver_names_its_failures(tmp_path: Path, folder: Path
 @pytest.mark.usefixtures("with_driver")
 def test_the_recipe_for_a_driver_refuses_unknown_options(tmp_path: Path) -> None:
     text = marked("driver instance").replace('"scale"', '"skale"')
-    assert problems_of(text, tmp_path) == (Problem("config.sensors[0].skale", "unknown key"),)
+    assert problems_of(text, tmp_path) == (
+        Problem("config.sensors[0].skale", "unknown key; known are file, scale"),
+    )
 
 
 def test_without_the_line_in_drivers_the_recipes_instance_is_refused(tmp_path: Path) -> None:
@@ -441,17 +449,50 @@ def test_the_recipe_for_a_sensor_type_gives_unit_rounding_and_quality(
         assert service.read("cpu")["quality"] == "poor"
 
 
-def test_the_recipe_for_an_output_takes_messages(
+CELLAR_AND_ATTIC = """{"instance_id": "two", "config": {"sensors": [
+    {"sensor_id": "cellar", "sensor_type": "temperature", "bridge": ["mqtt"]},
+    {"sensor_id": "attic", "sensor_type": "temperature", "bridge": ["NAME"]}]}}"""
+
+
+def test_every_output_may_be_named_by_bridge() -> None:
+    assert tuple(OUTPUTS) == tuple(transports.OUTPUT_NAMES)
+
+
+def test_the_recipe_for_an_output_gets_what_its_devices_say(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    hub = hub_of(INSTANCES[-1].read_text(encoding="utf-8"), tmp_path)
-    output: outputs_base.Output = module_of("output", tmp_path, monkeypatch).JsonLines(hub)
-    events: list[outputs_base.Event] = []
-    output.start(events.append)
-    output.publish(outputs_base.Message("a/b", "21.5 °C", retain=True))
-    output.stop()
-    assert events == [outputs_base.Connected()]
-    assert json.loads(capsys.readouterr().out) == {"topic": "a/b", "payload": "21.5 °C", "retain": True}
+    recipe = module_of("output", tmp_path, monkeypatch).JsonLines
+    monkeypatch.setattr(transports, "OUTPUT_NAMES", (*transports.OUTPUT_NAMES, recipe.name))
+    hub = hub_of(CELLAR_AND_ATTIC.replace("NAME", recipe.name), tmp_path)
+    clock = system_clock(hub.timezone)
+    aggregator = Aggregator(hub, clock)
+    server = make_server("127.0.0.1", 0, aggregator_app(aggregator), threaded=True)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    client = AggregatorClient(f"http://127.0.0.1:{server.server_port}", hub.instance_id)
+    output: outputs_base.Output = recipe(hub)
+    bridge = Bridge(hub, client, output, clock)
+    monkeypatch.setattr(bridge_loop, "HANDLERS_PATIENCE_S", 0.0)  # there are no handlers here
+    for device_id in ("cellar", "attic"):
+        reading = Reading({"value": 21.5}, clock.now())
+        aggregator.board.put(Snapshot(device_id, "temperature", Status.ONLINE, reading, quality=Quality.GOOD))
+    running = threading.Thread(target=bridge.run, daemon=True)
+    running.start()
+    lines: list[dict[str, object]] = []
+
+    def told() -> set[object]:
+        written = capsys.readouterr().out.splitlines()
+        lines.extend(json.loads(line) for line in written if line.startswith('{"topic"'))
+        return {str(line["topic"]).partition("/devices/")[2] for line in lines if line["payload"] == "21.5"}
+
+    try:
+        eventually(lambda: "attic/state/value" in told())
+        assert told() == {"attic/state/value"}  # the cellar's `bridge` names another output
+    finally:
+        bridge.stop()
+        running.join(10)
+        aggregator.close()
+        server.shutdown()
+        server.server_close()
 
 
 def test_the_recipe_for_a_service_answers_and_names_the_instance(
@@ -459,7 +500,6 @@ def test_the_recipe_for_a_service_answers_and_names_the_instance(
 ) -> None:
     hub = hub_of(INSTANCES[-1].read_text(encoding="utf-8"), tmp_path)
     module = module_of("service", tmp_path, monkeypatch)
-    monkeypatch.setattr(module.logs, "set_up", lambda *_: None)  # the test process keeps its own logging
     client = module.create_app(hub).test_client()
     answer = client.get("/health")
     assert answer.get_json() == {"service": "clock", "instance_id": hub.instance_id, "status": "healthy"}

@@ -75,6 +75,14 @@ def test_a_fatal_program_ends_the_hub_and_is_left_as_word_for_the_launcher(insta
     assert served.answers == READY + (OK + READY) * 3
 
 
+def test_programs_that_become_fatal_while_the_hub_ends_are_not_the_reason(instance_id: str) -> None:
+    other = event("PROCESS_STATE_FATAL", "processname:http-poller from_state:BACKOFF", serial=22)
+    served = serve(FATAL + other, instance_id)
+    assert served.ended == ["hub"]
+    assert runtime.read_fatal(instance_id) == "mqtt-bridge"
+    assert served.answers == READY + (OK + READY) * 2
+
+
 @pytest.mark.parametrize("events", [TICK + TICK, FATAL + TICK], ids=["tick", "fatal"])
 def test_without_its_launcher_the_guard_stops_listening_at_the_first_event(
     events: bytes, instance_id: str

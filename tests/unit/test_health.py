@@ -61,6 +61,10 @@ def test_a_program_that_does_not_run_is_named_with_its_state(
     assert health.reasons(instance_id) == ["serial-handler is BACKOFF", "mqtt-bridge is missing"]
 
 
+def test_health_asks_for_the_bridge_and_every_service_of_the_configuration() -> None:
+    assert health.PROGRAMS == ("serial-handler", "http-poller", "state-aggregator", "mqtt-bridge")
+
+
 def test_a_service_that_does_not_answer_is_named(instance_id: str) -> None:
     loop_turned(instance_id, 1)
     url = f"http://127.0.0.1:{free_port()}"

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 
 from sensor_hub.config.model import Handler, SensorConfig
-from sensor_hub.polling import Breaker, Schedule, Unit
+from sensor_hub.errors import (
+    CircuitOpen,
+    DeviceRefused,
+    HubError,
+    ReadFailed,
+    ReadTimeout,
+    TransportDown,
+)
+from sensor_hub.polling import OPEN_AFTER_FAILURES, PROBE_COST_FACTOR, Breaker, Schedule, Unit
 
 
 def sensor(sensor_id: str, interval_s: float) -> SensorConfig:
@@ -54,6 +62,25 @@ def test_a_unit_without_a_breaker_may_always_be_asked() -> None:
     assert Unit(3, opened(0.5)).open_for(104.0) == 6.0
 
 
+@pytest.mark.parametrize(
+    ("error", "left_s"),
+    [(ReadTimeout("silent"), 10.0), (ReadFailed("bad"), 0.0), (DeviceRefused("no"), 0.0)],
+)
+def test_only_silence_keeps_the_circuit_open_and_any_answer_closes_it(error: HubError, left_s: float) -> None:
+    unit = Unit(3, opened(0.5))
+    unit.failed(error, 100.0, 0.5)
+    assert unit.open_for(100.0) == left_s
+
+
+@pytest.mark.parametrize("error", [TransportDown("unplugged"), CircuitOpen("left alone")])
+def test_a_lost_line_and_a_refused_question_say_nothing_about_the_unit(error: HubError) -> None:
+    alive, dead = Unit(3, Breaker()), Unit(4, opened(0.5))
+    for _ in range(5):
+        alive.failed(error, 100.0, 0.5)
+        dead.failed(error, 100.0, 0.5)
+    assert (alive.open_for(100.0), dead.open_for(100.0)) == (0.0, 10.0)
+
+
 def test_everything_is_due_at_once_in_configured_order() -> None:
     schedule = Schedule([sensor("b", 5), sensor("a", 5)], now=100.0)
     assert schedule.next() == ("b", 100.0)
@@ -69,6 +96,16 @@ def test_intervals_are_kept_without_drift() -> None:
     schedule = Schedule([sensor("a", 5)], now=100.0)
     schedule.done("a", 100.4)
     schedule.done("a", 105.9)
+    assert schedule.next() == ("a", 110.0)
+
+
+def test_a_read_before_its_turn_leaves_the_turn_where_it_is() -> None:
+    schedule = Schedule([sensor("a", 5)], now=100.0)
+    schedule.done("a", 100.0)
+    for moment in (101.0, 103.0, 104.9):  # somebody asks for fresh reads
+        schedule.done("a", moment)
+    assert schedule.next() == ("a", 105.0)
+    schedule.done("a", 105.0)
     assert schedule.next() == ("a", 110.0)
 
 
@@ -114,3 +151,14 @@ def test_all_is_due_when_the_line_comes_back() -> None:
     assert schedule.next() == ("a", 120.0)
     schedule.done("a", 120.0)
     assert schedule.next() == ("b", 120.0)
+
+
+def test_an_open_breaker_probes_at_once_when_the_line_is_new_and_opens_again_on_silence() -> None:
+    breaker = Breaker()
+    for _ in range(OPEN_AFTER_FAILURES):
+        breaker.silent(now=100.0, cost_s=1.0)
+    assert breaker.open_for(100.0) == PROBE_COST_FACTOR
+    breaker.probe_at_once()
+    assert breaker.open_for(100.0) == 0
+    breaker.silent(now=101.0, cost_s=1.0)
+    assert breaker.open_for(101.0) == PROBE_COST_FACTOR

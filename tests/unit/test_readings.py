@@ -48,8 +48,9 @@ def snapshot(quality: Quality | None = GOOD, fault: Fault | None = None) -> Snap
 
 
 def lost(before: Snapshot, after_s: float) -> Snapshot:
-    now = NOON + timedelta(seconds=after_s)
-    return aged(before, Fault("HANDLER_ERROR", "gone", now), now, interval_s=5, stale_after_s=15)
+    fault = Fault("HANDLER_ERROR", "gone", NOON + timedelta(seconds=after_s))
+    age_s = after_s if before.reading is not None else None
+    return aged(before, fault, age_s, interval_s=5, stale_after_s=15)
 
 
 @pytest.mark.parametrize(

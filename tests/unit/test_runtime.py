@@ -58,6 +58,12 @@ def test_the_bridges_sign_of_life_has_the_time_of_its_writing(instance_id: str) 
     assert before <= state.loop_turned_at <= time.monotonic()
 
 
+def test_the_first_program_that_gave_up_stays_the_reason(instance_id: str) -> None:
+    runtime.write_fatal(instance_id, "mqtt-bridge")
+    runtime.write_fatal(instance_id, "http-poller")
+    assert runtime.read_fatal(instance_id) == "mqtt-bridge"
+
+
 def test_no_draft_is_left_beside_the_files(instance_id: str) -> None:
     runtime.write_fatal(instance_id, "mqtt-bridge")
     assert [path.name for path in runtime.run_dir(instance_id).iterdir()] == ["fatal.json"]

@@ -208,6 +208,21 @@ def test_counters_of_reads_in_a_row() -> None:
     assert (history.consecutive_successes, history.consecutive_failures) == (1, 0)
 
 
+def test_a_device_that_was_not_asked_has_a_fault_and_no_failed_read() -> None:
+    tracked = Tracked(sensor(handler=Handler.HTTP))
+    tracked.go(READ, 1, TIMEOUT)
+    for _ in range(5):
+        found = tracked.tracker.unreachable("a", ReadTimeout("left alone"))
+    assert found.fault is not None
+    assert (found.status, found.fault.message) == (Status.DEGRADED, "left alone")
+    assert found.fault.timestamp == NOON + timedelta(seconds=1)  # the fault goes on
+    history = tracked.tracker.history("a")
+    assert (history.total_reads, history.total_failures, history.consecutive_failures) == (2, 1, 1)
+    assert history.last_failure == NOON + timedelta(seconds=1)
+    assert tracked.tracker.unreachable("a", DOWN).status is Status.OFFLINE
+    assert tracked.tracker.history("a").total_reads == 2
+
+
 def test_every_read_is_a_change_on_the_board_and_refresh_tells_only_what_time_has_changed() -> None:
     tracked = Tracked()
     board, refresh = tracked.tracker.board, tracked.tracker.refresh

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sensor_hub import wire
-from sensor_hub.drivers.settings import RESERVED_NAMES
-from sensor_hub.errors import BY_CODE, ReadTimeout, SensorUnavailable, from_code
+from sensor_hub.drivers.settings import check_property_names
+from sensor_hub.errors import BY_CODE, Busy, HandlerUnreachable, ReadTimeout, SensorUnavailable, from_code
 from sensor_hub.readings import Fault, Quality, Reading, Snapshot, Status
 from tests.unit.manual_clock import NOON
 
@@ -102,8 +102,10 @@ def test_timestamps_have_milliseconds_and_their_offset() -> None:
     assert wire.timestamp_text(moment) == "2026-03-01T13:00:00.123+01:00"
 
 
-def test_no_property_may_be_called_as_a_key_of_a_reading() -> None:
-    assert RESERVED_NAMES == wire.RESERVED
+@pytest.mark.parametrize("name", sorted(wire.RESERVED))
+def test_no_property_may_be_called_as_a_key_of_a_reading(name: str) -> None:
+    with pytest.raises(ValueError, match="reserved"):
+        check_property_names([name])
 
 
 READING = Reading({"value": 21.5}, NOON)
@@ -233,6 +235,12 @@ def test_any_object_is_an_entry_or_refused(body: dict[str, Any]) -> None:
 def test_every_code_becomes_the_same_error_on_the_other_side(code: str) -> None:
     error = from_code(code, "why", status="offline") if code != "INTERNAL_ERROR" else from_code(code, "why")
     assert (type(error), error.code, str(error)) == (BY_CODE[code], code, "why")
+
+
+def test_a_busy_service_is_one_that_does_not_answer_for_the_other_side() -> None:
+    busy = Busy("32 wait already")
+    assert (busy.code, busy.status) == ("HANDLER_ERROR", 503)
+    assert type(from_code(busy.code, str(busy))) is HandlerUnreachable
 
 
 def test_an_unknown_code_is_a_failed_handler() -> None:

@@ -23,9 +23,10 @@ from sensor_hub.errors import (
     ReadTimeout,
     TransportDown,
 )
+from sensor_hub.line_report import LineState
 from sensor_hub.readings import Json, Status
 from sensor_hub.tracking import Tracker
-from sensor_hub.workers import Line, LineState
+from sensor_hub.workers import Line
 from tests.support import eventually
 from tests.unit.manual_clock import ManualClock
 
@@ -161,6 +162,22 @@ def test_commands_go_before_reads_that_somebody_waits_for_and_those_before_backg
     assert set(order[4:]) <= {("read", "b"), ("read", "c")}
 
 
+def test_a_read_for_somebody_and_a_background_read_take_turns(make: Make) -> None:
+    bench = make(["a", "b", "c", "d", "e"])
+    bench.driver.gate.clear()
+    bench.start()
+    eventually(lambda: bench.driver.done == [("read", "a")])  # the others are due in the background
+    with ThreadPoolExecutor(2) as pool:
+        asked = [pool.submit(bench.line.read, "d")]
+        eventually(lambda: queued(bench.line) == 1)
+        asked.append(pool.submit(bench.line.read, "e"))
+        eventually(lambda: queued(bench.line) == 2)
+        bench.driver.gate.set()
+        assert [each.result(30).status for each in asked] == [Status.ONLINE] * 2
+    bench.read_all_once()
+    assert [name for _, name in bench.driver.done] == ["a", "d", "b", "e", "c"]
+
+
 def test_callers_that_wait_for_the_same_device_share_one_read(make: Make) -> None:
     bench = make(["a", "b"]).start().read_all_once()
     bench.driver.gate.clear()
@@ -269,6 +286,35 @@ def test_a_dead_unit_does_not_close_the_circuit_of_another(make: Make) -> None:
     assert bench.error_of_read("a") == "CIRCUIT_OPEN"
 
 
+def test_commands_to_a_silent_unit_open_its_circuit(make: Make) -> None:
+    bench = make(["a", "b"]).start().read_all_once()
+    bench.driver.fails["a"] = ReadTimeout("silent")
+    bench.driver.gate.clear()
+    with ThreadPoolExecutor(6) as pool:
+        asked = [pool.submit(bench.line.command, "a", {"x": number}, 30.0) for number in range(6)]
+        eventually(lambda: bench.driver.count("write", "a") == 1 and queued(bench.line) == 5)
+        bench.driver.gate.set()
+        codes = sorted(getattr(each.exception(30), "code", "") for each in asked)
+    assert codes == ["CIRCUIT_OPEN"] * 3 + ["READ_TIMEOUT"] * 3
+    assert bench.driver.count("write", "a") == 3  # what waited is not sent either
+    assert bench.error_of_read("a") == "CIRCUIT_OPEN"
+    assert bench.line.command("b", {"x": 1}, 30.0) == {"x": 1}
+    bench.time.advance(10.0)
+    bench.driver.fails.clear()
+    assert bench.line.command("a", {"x": 1}, 30.0) == {"x": 1}
+    assert bench.error_of_read("a") is None
+
+
+def test_reads_that_were_not_made_are_not_counted(make: Make) -> None:
+    names = [f"dead{number}" for number in range(10)]
+    bench = make(dict.fromkeys(names, 9))
+    bench.driver.fails.update(dict.fromkeys(names, ReadTimeout("silent")))
+    bench.start().read_all_once()
+    histories = [bench.tracker.history(name) for name in names]
+    assert [each.total_reads for each in histories] == [1, 1, 1, 0, 0, 0, 0, 0, 0, 0]
+    assert [each.total_failures for each in histories] == [1, 1, 1, 0, 0, 0, 0, 0, 0, 0]
+
+
 def test_an_http_endpoint_has_no_circuit(make: Make) -> None:
     bench = make(handler=Handler.HTTP)
     bench.driver.fails["a"] = ReadTimeout("silent")
@@ -333,6 +379,22 @@ def test_a_line_that_comes_back_reads_everything_and_begins_with_short_pauses_ag
     eventually(lambda: bench.status("b") is Status.OFFLINE)
 
 
+def test_tries_to_connect_are_no_reads(make: Make) -> None:
+    bench = down_bench(make)
+    pauses(bench, 3)
+    history = bench.tracker.history("a")
+    assert (history.total_reads, history.total_failures) == (0, 0)
+
+
+def test_describing_a_line_changes_nothing(make: Make) -> None:
+    bench = down_bench(make, reconnect_timeout_s=10.0, reconnect_backoff_s=600.0)
+    bench.time.advance(3600)  # the worker has not looked at the clock yet
+    described = bench.line.describe()
+    assert (described["last_error"], described["next_retry_s"]) == ("no such port", 0.0)
+    bench.error_of_read("a")  # makes it look
+    assert bench.line.describe()["last_error"] == "gave up after 10 s (reconnect_timeout_sec): no such port"
+
+
 def test_a_line_is_given_up_after_reconnect_timeout_sec(make: Make) -> None:
     bench = down_bench(make, reconnect_timeout_s=10.0)
     assert pauses(bench, 4) == [1, 2, 4, 8]
@@ -357,14 +419,21 @@ def test_a_command_that_loses_the_line_says_so(make: Make) -> None:
 def test_a_defect_in_a_driver_does_not_silence_the_line_for_ever(make: Make) -> None:
     bench = make(["a", "b"]).start().read_all_once()
     bench.driver.fails["a"] = ZeroDivisionError("defect")  # type: ignore[assignment]
-    with pytest.raises(CommandTimeout):
-        bench.line.command("a", {"x": 1}, 0.5)
+    with pytest.raises(HubError, match="internal error") as caught:
+        bench.line.command("a", {"x": 1}, 30.0)
+    assert caught.value.code == "INTERNAL_ERROR"
     eventually(lambda: bench.line.state is LineState.DOWN)
     bench.driver.fails.clear()
     bench.time.advance(1.0)
     bench.error_of_read("b")
     eventually(lambda: bench.line.state is LineState.UP)
     assert bench.error_of_read("b") is None
+
+
+def test_a_defect_in_a_driver_is_the_answer_of_the_read_that_met_it(make: Make) -> None:
+    bench = make(["a", "b"]).start().read_all_once()
+    bench.driver.fails["a"] = ZeroDivisionError("defect")  # type: ignore[assignment]
+    assert bench.error_of_read("a") == "INTERNAL_ERROR"
 
 
 def test_stopping_fails_what_waits_and_refuses_what_comes(make: Make) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import select
 import socket
+import sys
+import termios
 import threading
 import tty
 from collections.abc import Callable, Iterator
@@ -86,6 +89,12 @@ class PtyPeer:
     def requests(self) -> list[bytes]:
         return self.script.requests
 
+    @property
+    def unread(self) -> int:
+        """Bytes that were said and that the driver has not taken yet."""
+        waiting = fcntl.ioctl(self._slave, termios.FIONREAD, bytes(4))
+        return int.from_bytes(waiting, sys.byteorder)
+
     def send(self, data: bytes) -> None:
         """Say something unasked."""
         os.write(self.master, data)
@@ -140,6 +149,11 @@ class TcpPeer:
     @property
     def requests(self) -> list[bytes]:
         return self.script.requests
+
+    def hang_up(self) -> None:
+        """End the connection, as devices do with one that rests; the next one is accepted."""
+        assert self.connection is not None
+        self.connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         for sock in (self._listener, self.connection):

@@ -60,20 +60,32 @@ def test_good_options_have_no_problem(options: dict[str, Any]) -> None:
     [
         ({}, "", "exactly one of register and properties"),
         ({"register": GOOD, "properties": {"a": GOOD}}, "", "exactly one of register and properties"),
-        ({"register": GOOD, "speed": 1}, ".speed", "unknown key"),
-        ({"register": GOOD, "unit_id": 0}, ".unit_id", "greater than or equal to 1"),
-        ({"register": GOOD, "unit_id": 248}, ".unit_id", "less than or equal to 247"),
-        ({"register": GOOD, "unit_id": True}, ".unit_id", "not a boolean"),
+        ({"register": GOOD, "speed": 1}, ".speed", "unknown key; known are unit_id, register, properties"),
+        ({"register": GOOD, "unit_id": 0}, ".unit_id", "must be a whole number from 1 to 247, not 0"),
+        ({"register": GOOD, "unit_id": 248}, ".unit_id", "must be a whole number from 1 to 247, not 248"),
+        ({"register": GOOD, "unit_id": True}, ".unit_id", "not true"),
         ({"register": {"table": "input"}}, ".register.address", "required"),
-        ({"register": register(address=65536)}, ".register.address", "65535"),
-        ({"register": register(address=False)}, ".register.address", "not a boolean"),
+        (
+            {"register": register(address=65536)},
+            ".register.address",
+            "must be a whole number from 0 to 65535, not 65536",
+        ),
+        ({"register": register(address=False)}, ".register.address", "not false"),
         ({"register": register(address=65535, data_type="int32")}, ".register", "at most 65534"),
-        ({"register": register("relay")}, ".register.table", "'holding'"),
-        ({"register": register(data_type="int8")}, ".register.data_type", "'int16'"),
+        (
+            {"register": register("relay")},
+            ".register.table",
+            "must be one of holding, input, coil, discrete, not 'relay'",
+        ),
+        (
+            {"register": register(data_type="int8")},
+            ".register.data_type",
+            "must be one of int16, uint16, int32, uint32, float32",
+        ),
         ({"register": register(scale=0)}, ".register.scale", "must not be 0"),
-        ({"register": register(scale="nan")}, ".register.scale", "finite"),
-        ({"register": register(scale=True)}, ".register.scale", "not a boolean"),
-        ({"register": register(step=0)}, ".register.step", "greater than 0"),
+        ({"register": register(scale="nan")}, ".register.scale", "must be a number, not 'nan'"),
+        ({"register": register(scale=True)}, ".register.scale", "must be a number, not true"),
+        ({"register": register(step=0)}, ".register.step", "must be a number greater than 0, not 0"),
         ({"register": register(step=-1)}, ".register.step", "greater than 0"),
         ({"register": register(min=5, max=4)}, ".register", "min 5 is greater than max 4"),
         ({"register": register(max=70000)}, ".register", r"max 70000 does not fit uint16: 0..65535"),
@@ -81,7 +93,13 @@ def test_good_options_have_no_problem(options: dict[str, Any]) -> None:
         ({"register": register(data_type="float32", max=1e39)}, ".register", "does not fit float32"),
         ({"register": register("input", write=True)}, ".register", "input is read-only"),
         ({"register": register("discrete", write=True)}, ".register", "discrete is read-only"),
-        ({"register": register(colour="red")}, ".register.colour", "unknown key"),
+        ({"register": register(colour="red")}, ".register.colour", "unknown key; known are table, address,"),
+        ({"register": register(write=1)}, ".register.write", "must be true or false, not 1"),
+        ({"register": register(write="N")}, ".register.write", "must be true or false, not 'N'"),
+        ({"register": 5}, ".register", "must be an object"),
+        ({"register": register(unit=5)}, ".register.unit", "must be a text"),
+        ({"properties": {"a b": register(colour="red")}}, '.properties["a b"].colour', "known are table"),
+        ({"properties": {"unit": 5}}, ".properties.unit", "must be an object"),
         ({"properties": {}}, ".properties", "at least one"),
         ({"properties": {"": GOOD}}, ".properties", "1 to 64 characters"),
         ({"properties": {"x" * 65: GOOD}}, ".properties", "1 to 64 characters"),
@@ -89,13 +107,52 @@ def test_good_options_have_no_problem(options: dict[str, Any]) -> None:
         ({"properties": {"cache/age": GOOD}}, ".properties", "reserved"),
         ({"properties": {"a\n": GOOD}}, ".properties", "control characters"),
         ({"properties": {"a/b": GOOD, "a+b": GOOD}}, ".properties", "same MQTT topic 'a_b'"),
-        ({"properties": {"a": register(address=-1)}}, ".properties.a.address", "greater than or equal to 0"),
+        (
+            {"properties": {"a": register(address=-1)}},
+            ".properties.a.address",
+            "must be a whole number from 0 to 65535, not -1",
+        ),
     ],
 )
 def test_a_bad_sensor_option_is_named_with_its_path(options: dict[str, Any], path: str, says: str) -> None:
     found = problems(**options)
     assert list(found) == [PLACE + path]
     assert says in found[PLACE + path]
+
+
+BLANK = {"": "empty", " ": "a space", None: "null"}
+
+
+@pytest.mark.parametrize("blank", BLANK, ids=BLANK.values())
+def test_a_blank_option_counts_as_not_given(blank: Any) -> None:
+    keys = ("data_type", "scale", "offset", "unit", "word_order", "write", "min", "max", "step")
+    where = register(**dict.fromkeys(keys, blank))
+    assert problems(unit_id=blank, register=where, properties=blank) == {}
+    assert problems(properties={"a": where}) == {}
+    assert problems(register=register(address=blank)) == {f"{PLACE}.register.address": "required"}
+    assert line_problems(baudrate=blank, bytesize=blank, parity=blank, stopbits=blank) == {}
+    http = ("headers", "timeout_s", "auth", "fields", "verify_tls", "commands")
+    command = dict.fromkeys(("method", "url", "body", "headers", "kind", "min", "max", "step"), blank)
+    for options in (dict.fromkeys(http, blank), {"commands": {"led": command}}):
+        assert problems("http_json", "http://192.0.2.20/api", **options) == {}
+
+
+def test_a_blank_option_leaves_the_default() -> None:
+    blank = sensor(unit_id="", register=register(data_type="", scale="", unit=" "))
+    driver = ModbusRtu(BUS, [blank])
+    assert driver.unit_id("s1") == 1
+    assert driver.properties("s1") == ModbusRtu(BUS, [sensor(register=register())]).properties("s1")
+
+
+def test_a_blank_under_an_unknown_key_is_still_an_unknown_key() -> None:
+    assert list(problems(register=GOOD, speed="")) == [f"{PLACE}.speed"]
+
+
+@pytest.mark.parametrize("word", ["true", "Yes", "on", "1"])
+def test_flags_are_the_words_that_the_configuration_knows(word: str) -> None:
+    where = sensor(register=register("holding", write=word))
+    assert ModbusRtu(BUS, [where]).properties("s1")["value"].writable
+    assert problems("http_json", "http://192.0.2.20/api", verify_tls=word) == {}
 
 
 def test_all_problems_are_told_at_once() -> None:
@@ -218,9 +275,21 @@ def test_good_http_options_have_no_problem(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("options", "path", "says"),
     [
-        ({"timeout_s": 0.05}, ".timeout_s", "0.1"),
-        ({"timeout_s": 61}, ".timeout_s", "60"),
-        ({"timeout_s": True}, ".timeout_s", "not a boolean"),
+        ({"timeout_s": 0.05}, ".timeout_s", "must be a number from 0.1 to 60, not 0.05"),
+        ({"timeout_s": 61}, ".timeout_s", "must be a number from 0.1 to 60, not 61"),
+        ({"timeout_s": True}, ".timeout_s", "not true"),
+        ({"verify_tls": 1}, ".verify_tls", "must be true or false, not 1"),
+        (
+            {"commands": {"a": {"kind": "bool"}}},
+            ".commands.a.kind",
+            "must be one of number, boolean, text, any",
+        ),
+        (
+            {"commands": {"a": {"colour": 1}}},
+            ".commands.a.colour",
+            "unknown key; known are method, url, body",
+        ),
+        ({"auth": {"user": "u", "bearer": "t"}}, ".auth.user", "known are username, password, bearer"),
         ({"headers": {"a b": "x"}}, ".headers", "no header name"),
         ({"headers": {"X": "a\r\nY: b"}}, ".headers", "characters that no header may have"),
         ({"auth": {}}, ".auth", "username and password, or bearer"),
@@ -230,7 +299,11 @@ def test_good_http_options_have_no_problem(options: dict[str, Any]) -> None:
         ({"fields": {"a": "b..c"}}, ".fields", "no path"),
         ({"fields": {"type": "a"}}, "", "reserved"),
         ({"commands": {"status": {}}}, "", "reserved"),
-        ({"commands": {"a": {"method": "DELETE"}}}, ".commands.a.method", "'POST'"),
+        (
+            {"commands": {"a": {"method": "DELETE"}}},
+            ".commands.a.method",
+            "must be one of POST, PUT, PATCH, GET, not 'DELETE'",
+        ),
         ({"commands": {"a": {"url": "ftp://h/"}}}, ".commands.a.url", "http://"),
         ({"commands": {"a": {"url": "http://{value}/"}}}, ".commands.a.url", "http"),
         ({"commands": {"a": {"url": "http://h{value}/"}}}, ".commands.a.url", "path and the query only"),

@@ -7,12 +7,14 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sensor_hub.config.model import SensorConfig, TransportConfig
+from sensor_hub.drivers import modbus_rtu_client
 from sensor_hub.drivers.modbus import ModbusRtu
 from sensor_hub.drivers.modbus_frames import Expected, crc_of, rtu_answers, rtu_strangers
 from sensor_hub.errors import (
@@ -278,13 +280,13 @@ def test_the_echo_of_a_write_is_not_taken_for_its_confirmation() -> None:
 
 
 def test_an_answer_in_pieces_is_put_together() -> None:
-    with device(b"") as (driver, peer):
+    with device(b"", timeout_s=5) as (driver, peer):
 
         def answer_slowly() -> None:
             eventually(lambda: peer.requests)
             for byte in ANSWER_22_5:
                 peer.send(bytes([byte]))
-                threading.Event().wait(0.005)
+                eventually(lambda: peer.unread == 0)
 
         helper = threading.Thread(target=answer_slowly)
         helper.start()
@@ -310,15 +312,32 @@ def test_a_late_answer_just_before_the_right_one_is_dropped() -> None:
         assert driver.read("s2") == {"value": 60.0}
 
 
-def test_a_late_answer_well_before_the_right_one_is_dropped() -> None:
-    timeout_s = 0.25
+class MovedTime:
+    """The time of the client's module, which a test moves on; `looks` counts how often it was asked for."""
+
+    def __init__(self) -> None:
+        self.moved_s, self.looks = 0.0, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+    def monotonic(self) -> float:
+        self.looks += 1
+        return time.monotonic() + self.moved_s
+
+
+def test_a_late_answer_well_before_the_right_one_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, timeout_s = MovedTime(), 1.0
+    monkeypatch.setattr(modbus_rtu_client, "time", clock)
     with device(b"", ANSWER_22_0, timeout_s=timeout_s) as (driver, peer):
         with pytest.raises(ReadTimeout):
             driver.read("s1")
 
         def answer_the_second() -> None:
-            eventually(lambda: len(peer.requests) == 2)
-            threading.Event().wait(1.5 * timeout_s)
+            eventually(lambda: len(peer.requests) == 2 and peer.unread == 0)
+            clock.moved_s = 1.5 * timeout_s  # later than any answer in time
+            looks = clock.looks
+            eventually(lambda: clock.looks > looks + 3)
             peer.send(ANSWER_60_0)
 
         helper = threading.Thread(target=answer_the_second)
@@ -351,6 +370,15 @@ def test_a_unit_that_is_always_late_never_yields_the_value_of_another_register()
         for timer in timers:
             timer.join()
     assert answered
+
+
+def test_unanswered_requests_are_not_remembered_for_ever_where_nobody_answers() -> None:
+    with device(timeout_s=0.01) as (driver, _):
+        for _ in range(30):
+            with pytest.raises(ReadTimeout):
+                driver.read("s1")
+        assert isinstance(driver._client, modbus_rtu_client.RtuClient)
+        assert len(driver._client._unanswered) <= 5  # an answer is never later than four timeouts
 
 
 def test_after_a_lost_answer_the_next_read_is_good() -> None:

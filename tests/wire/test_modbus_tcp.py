@@ -190,6 +190,68 @@ def test_a_peer_that_hangs_up_is_transport_down_until_connected_again() -> None:
         assert peer.connections == 2
 
 
+LIMITS = sensor(unit_id=3, register=register("holding", 1, write=True))
+CONFIRMED = "03 06 00 01 00 05"
+
+
+@contextmanager
+def that_hung_up_after_an_answer(*replies: Reply) -> Iterator[tuple[ModbusTcp, TcpPeer]]:
+    """The peer answered one read and has closed the connection since."""
+    with device(frame(1, "03 03 02 00 E1"), *replies, sensors=(LIMITS,), timeout_s=5) as (driver, peer):
+        assert driver.read("s1") == {"value": 225}
+        peer.hang_up()
+        yield driver, peer
+
+
+def test_a_read_on_a_connection_that_rested_and_was_closed_is_asked_again_on_a_new_one() -> None:
+    with that_hung_up_after_an_answer(frame(2, "03 03 02 00 E2")) as (driver, peer):
+        assert driver.read("s1") == {"value": 226}
+        assert (peer.connections, driver.counters.errors) == (2, 0)
+
+
+def test_a_read_is_asked_again_when_the_peer_hangs_up_at_the_request() -> None:
+    replies = frame(1, "03 03 02 00 E1"), CLOSE, frame(2, "03 03 02 00 E2")
+    with device(*replies, sensors=(LIMITS,), timeout_s=5) as (driver, peer):
+        assert [driver.read("s1") for _ in range(2)] == [{"value": 225}, {"value": 226}]
+        assert (peer.connections, len(peer.requests)) == (2, 3)
+
+
+def test_a_read_is_asked_again_once_only() -> None:
+    replies = frame(1, "03 03 02 00 E1"), CLOSE, CLOSE, frame(2, "03 03 02 00 E2")
+    with device(*replies, sensors=(LIMITS,), timeout_s=5) as (driver, peer):
+        driver.read("s1")
+        with pytest.raises(TransportDown, match="closed the connection"):
+            driver.read("s1")
+        assert (peer.connections, len(peer.requests)) == (2, 3)
+
+
+def test_a_read_is_not_asked_again_after_a_part_of_its_answer() -> None:
+    def part(_: bytes) -> bytes:
+        assert peer.connection is not None
+        peer.connection.sendall(frame(2, "03 03 02 00 E2")[:5])
+        return CLOSE
+
+    with device(frame(1, "03 03 02 00 E1"), part, sensors=(LIMITS,), timeout_s=5) as (driver, peer):
+        driver.read("s1")
+        with pytest.raises(TransportDown, match="closed the connection"):
+            driver.read("s1")
+        assert peer.connections == 1
+
+
+def test_a_write_is_never_sent_twice() -> None:
+    with that_hung_up_after_an_answer(frame(2, CONFIRMED)) as (driver, peer):
+        with pytest.raises(TransportDown):
+            driver.write("s1", {"value": 5})
+        assert peer.connections == 1
+        driver.connect()
+    replies = frame(1, "03 03 02 00 E1"), CLOSE, frame(2, CONFIRMED)
+    with device(*replies, sensors=(LIMITS,), timeout_s=5) as (driver, peer):
+        driver.read("s1")
+        with pytest.raises(TransportDown):
+            driver.write("s1", {"value": 5})
+        assert (peer.connections, len(peer.requests)) == (1, 2)
+
+
 def test_a_refused_connection_says_so_and_200_tries_leak_nothing() -> None:
     with on_tcp() as peer:
         url = peer.url

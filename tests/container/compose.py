@@ -1,0 +1,68 @@
+"""docker-compose.yml as data, and as `docker run` where there is no compose."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from tests.container.engine import ROOT
+
+KNOWN = {
+    "build", "image", "restart", "read_only", "tmpfs", "cap_drop", "security_opt", "environment", "volumes",
+    "depends_on", "profiles", "command", "healthcheck", "ports",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service with its merge keys resolved and the defaults of its variables in place."""
+
+    name: str
+    facts: Mapping[str, Any]
+
+    @property
+    def profiles(self) -> list[str]:
+        """Empty: it always starts."""
+        return list(self.facts.get("profiles", []))
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What it is told."""
+        return {key: str(value) for key, value in self.facts.get("environment", {}).items()}
+
+    @property
+    def mounts(self) -> list[tuple[str, str, str]]:
+        """Source, target, mode."""
+        found = [tuple(volume.split(":")) for volume in self.facts.get("volumes", [])]
+        return [(source, target, mode) for source, target, mode in found]
+
+    def run_options(self) -> list[str]:
+        """The same as words of `docker run`; the image and `command` come after them."""
+        words = [f"--tmpfs={path}" for path in self.facts.get("tmpfs", [])]
+        words += ["--read-only"] if self.facts.get("read_only") else []
+        words += [f"--cap-drop={name}" for name in self.facts.get("cap_drop", [])]
+        words += [
+            f"--security-opt={text.replace(':true', '')}" for text in self.facts.get("security_opt", [])
+        ]
+        words += [f"--env={key}={value}" for key, value in self.environment.items()]
+        words += [
+            f"--volume={(ROOT / source).resolve()}:{target}:{mode}" for source, target, mode in self.mounts
+        ]
+        return words
+
+    @property
+    def command(self) -> list[str]:
+        """What it runs instead of the image's own command."""
+        return shlex.split(self.facts.get("command", ""))
+
+
+def services() -> dict[str, Service]:
+    """All services of the file."""
+    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+    return {name: Service(name, facts) for name, facts in yaml.safe_load(text)["services"].items()}

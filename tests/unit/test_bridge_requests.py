@@ -1,0 +1,120 @@
+"""Requests that meet a defect, and devices that are not published; the aggregator is a double here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sensor_hub import wire
+from sensor_hub.bridge.requests import Requests
+from sensor_hub.clients import AggregatorClient
+from sensor_hub.config import load
+from sensor_hub.config.model import GroupConfig
+from sensor_hub.errors import HubError
+from sensor_hub.outputs.base import Message
+from sensor_hub.outputs.topics import Topics
+from sensor_hub.readings import Json
+from tests.support import eventually
+from tests.unit.manual_clock import ManualClock
+
+GOOD, BROKEN = "temp_living_room", "motion_front_door"
+
+
+def _defect() -> Json:
+    raise ZeroDivisionError("of ours")
+
+
+class Aggregator(AggregatorClient):
+    """Carries out every command, and has a defect when it is about BROKEN."""
+
+    def __init__(self) -> None:
+        super().__init__("http://127.0.0.1:9", "sensor_hub_01")
+
+    def device(self, device_id: str) -> dict[str, Json]:
+        return {"timestamp": "now", "value": 1 if device_id == GOOD else _defect()}
+
+    def command(self, device_id: str, body: Mapping[str, Json], timeout_s: float) -> dict[str, Json]:
+        return {"values": body["values"] if device_id == GOOD else _defect()}
+
+
+class World:
+    """Requests of the shipped instance with a group of both devices; what was published and what failed."""
+
+    def __init__(self, folder: Path, *unpublished: str) -> None:
+        hub = load({"INSTANCE_NAME": "sensor_hub_01"}, secrets_dir=folder)
+        hub = replace(hub, groups=(GroupConfig("both", (GOOD, BROKEN)),))
+        self.sent: list[Message] = []
+        self.errors: list[tuple[str, str]] = []
+        self.requests = Requests(
+            hub,
+            Topics("base", hub.instance_id),
+            Aggregator(),
+            self.sent.append,
+            lambda device_id: device_id not in unpublished,
+            ManualClock().clock,
+        )
+
+    def answer(self) -> Any:
+        message = eventually(lambda: self.sent)[0]
+        return wire.loads(message.payload)
+
+    def get(self, device_id: str) -> None:
+        self.requests.get(device_id, b"", lambda device, error: self.errors.append((device, code(error))))
+
+
+def code(error: HubError) -> str:
+    return error.code
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_a_command_that_meets_a_defect_is_answered(world: World) -> None:
+    for _ in range(2):  # a repeated one too
+        world.requests.device_command(BROKEN, b'{"id": "c1", "values": {"x": 1}}')
+    eventually(lambda: len(world.sent) == 2)
+    answers = [wire.loads(message.payload) for message in world.sent]
+    assert answers[0] == answers[1]
+    assert isinstance(answers[0], dict)
+    assert (answers[0]["cmd_id"], answers[0]["status"], answers[0]["error"]) == (
+        "c1",
+        "error",
+        "INTERNAL_ERROR",
+    )
+
+
+def test_a_defect_at_one_member_is_that_members_answer(world: World) -> None:
+    world.requests.group_command("both", b'{"id": "c1", "values": {"x": 1}}')
+    answer = world.answer()
+    assert answer["status"] == "partial"
+    assert answer["results"][GOOD] == {"status": "success", "values": {"x": 1}}
+    assert answer["results"][BROKEN]["error"] == "INTERNAL_ERROR"
+
+
+def test_a_get_that_meets_a_defect_is_an_error_of_the_device(world: World) -> None:
+    world.get(BROKEN)
+    assert eventually(lambda: world.errors) == [(BROKEN, "INTERNAL_ERROR")]
+
+
+def test_a_device_that_is_not_published_is_not_got_and_takes_commands(tmp_path: Path) -> None:
+    world = World(tmp_path, GOOD)
+    world.get(GOOD)
+    assert eventually(lambda: world.errors) == [(GOOD, "UNKNOWN_DEVICE")]
+    assert world.sent == []
+    world.requests.device_command(GOOD, b'{"id": "c1", "values": {"x": 1}}')
+    assert world.answer()["status"] == "success"
+
+
+def test_a_get_publishes_the_whole_state(world: World) -> None:
+    world.get(GOOD)
+    assert world.answer() == {
+        "timestamp": "now",
+        "device_id": GOOD,
+        "state": {"timestamp": "now", "value": 1},
+    }

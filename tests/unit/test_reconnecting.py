@@ -1,0 +1,49 @@
+"""Pauses between tries, and giving up. Pure arithmetic."""
+
+from __future__ import annotations
+
+import pytest
+
+from sensor_hub.reconnecting import Backoff
+
+
+@pytest.mark.parametrize(
+    ("first_s", "expected"),
+    [(1.0, [1, 2, 4, 8, 16, 30, 30]), (0.25, [0.25, 0.5, 1, 2]), (45.0, [45, 45, 45])],
+)
+def test_pauses_double_up_to_30_s(first_s: float, expected: list[float]) -> None:
+    backoff, now, pauses = Backoff(first_s, 0), 100.0, []
+    for _ in expected:
+        backoff.failed(now)
+        pauses.append(backoff.next_try_s(now))
+        assert not backoff.may_try(now)
+        now = backoff.retry_at
+        assert backoff.may_try(now)
+    assert pauses == expected
+
+
+def test_a_connection_makes_the_next_pause_a_short_one() -> None:
+    backoff = Backoff(1.0, 0)
+    for now in (0.0, 1.0, 3.0):
+        backoff.failed(now)
+    backoff.connected()
+    backoff.failed(100.0)
+    assert backoff.next_try_s(100.0) == 1.0
+
+
+def test_the_time_for_giving_up_counts_from_the_first_failure_in_a_row_and_is_told_once() -> None:
+    backoff = Backoff(4.0, 10.0)
+    backoff.failed(95.0)
+    backoff.connected()
+    backoff.failed(100.0)
+    backoff.failed(104.0)  # next try at 112, giving up at 110
+    assert backoff.pause_s(104.0) == 6.0
+    assert [backoff.gives_up(now) for now in (109.9, 110.0, 110.1)] == [False, True, False]
+    assert (backoff.pause_s(111.0), backoff.next_try_s(111.0), backoff.may_try(1e9)) == (None, None, False)
+
+
+def test_without_a_limit_nothing_is_given_up() -> None:
+    backoff = Backoff(1.0, 0)
+    backoff.failed(0.0)
+    assert not backoff.gives_up(1e9)
+    assert backoff.pause_s(0.25) == 0.75
