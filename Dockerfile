@@ -6,8 +6,10 @@ ARG BASE_IMAGE=python:3.11-slim-bookworm
 FROM ${BASE_IMAGE} AS dependencies
 RUN python3 -m venv /opt/venv
 COPY requirements.lock /tmp/
-RUN /opt/venv/bin/python -m pip install --no-cache-dir --disable-pip-version-check \
-        --require-hashes --only-binary :all: -r /tmp/requirements.lock
+# Byte code that does not look at the time of its source: what carries files into a layer may round that.
+RUN /opt/venv/bin/python -m pip install --no-cache-dir --disable-pip-version-check --no-compile \
+        --require-hashes --only-binary :all: -r /tmp/requirements.lock \
+    && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib
 COPY pyproject.toml /app/
 COPY sensor_hub/__init__.py /app/sensor_hub/
 # What is installed is a path to /app and the command; what installs is not needed after that.

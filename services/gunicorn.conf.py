@@ -1,7 +1,7 @@
 """How gunicorn runs each service. Address and name come from supervisord.conf on the command line.
 
 One worker: a serial port and a board have one owner. Threads, because followers wait in requests (up to
-32 of them, see board.py) while others must be answered.
+96 of them, see board.py) while others must be answered.
 """
 
 from __future__ import annotations

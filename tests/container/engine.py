@@ -23,7 +23,7 @@ _SHIM = """#!/bin/sh
 command=$1
 shift
 case "$command" in
-build) exec {podman} build --isolation chroot --format docker $SENSOR_HUB_BUILD "$@" ;;
+build) exec {podman} build --isolation chroot --format docker {layers} $SENSOR_HUB_BUILD "$@" ;;
 run) exec {podman} run {limits} "$@" ;;
 *) exec {podman} "$command" "$@" ;;
 esac
@@ -76,13 +76,16 @@ def find() -> Engine | str:
         return f"neither a Docker engine nor podman with runc works here: {', '.join(missing)} not found"
     if os.geteuid() != 0:
         return "neither a Docker engine nor podman as root works here: not root"
-    podman = _podman("overlay") if _succeeds(*_podman("overlay"), "info") else _podman("vfs")
+    driver = "overlay" if _succeeds(*_podman("overlay"), "info") else "vfs"
+    podman = _podman(driver)
     if not _succeeds(*podman, "info"):
         return "neither a Docker engine nor podman works here: podman info fails"
     shim = CACHE / "bin" / "docker"
     shim.parent.mkdir(parents=True, exist_ok=True)
     draft = shim.with_suffix(f".{os.getpid()}")
-    draft.write_text(_SHIM.format(podman=shlex.join(podman), limits=shlex.join(_limits())), encoding="utf-8")
+    layers = f"--layers={str(driver == 'overlay').lower()}"  # each a full copy with vfs: no cache of them then
+    text = _SHIM.format(podman=shlex.join(podman), limits=shlex.join(_limits()), layers=layers)
+    draft.write_text(text, encoding="utf-8")
     draft.chmod(0o755)
     draft.replace(shim)
     path = f"{shim.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}{os.pathsep}/usr/sbin:/sbin"

@@ -174,14 +174,15 @@ def test_about_the_wanted_share_of_reads_fails_and_a_failed_write_changes_nothin
     start: Start, tmp_path: Path
 ) -> None:
     start(scenario_of(line_of(tmp_path / "bus", "temperature", error_rate=0.5)))
-    client, failed, written = connect(tmp_path / "bus", timeout_s=0.04), 0, 0
-    for value in range(100):
+    # patient: an answer that is merely late on a busy machine must not pass for a swallowed request
+    client, failed, written = connect(tmp_path / "bus", timeout_s=0.5), 0, 0
+    for value in range(24):
         try:
             client.write_register(0, value, device_id=1)
             written = value
         except ModbusIOException:
             failed += 1
-    assert 25 <= failed <= 75
+    assert 2 <= failed <= 22  # three fair runs of a million lie outside
     assert eventually(lambda: setpoint_or_none(client), 5) == written
     close(client)
 
