@@ -100,9 +100,9 @@ def test_a_program_that_gives_up_ends_the_container_non_zero(host: Platform, tmp
     (broken / "mqtt_client.py").write_text("raise RuntimeError('broken library')\n")
     host.instance("cellar")
     container = host.start("cellar", shared=broken, name="sensor-hub-broken")
-    assert container.ended(90) == 1
+    assert container.ended(120) == 1
     log = container.logs
-    assert log.count("RuntimeError: broken library") == 5  # attempts
+    assert log.count("RuntimeError: broken library") >= 5  # attempts in a row (a slow one counts as a start)
     assert "ended because a program gave up program=mqtt-bridge" in log.splitlines()[-1]
 
 
