@@ -83,7 +83,7 @@ def find() -> Engine | str:
     shim = CACHE / "bin" / "docker"
     shim.parent.mkdir(parents=True, exist_ok=True)
     draft = shim.with_suffix(f".{os.getpid()}")
-    layers = f"--layers={str(driver == 'overlay').lower()}"  # each a full copy with vfs: no cache of them then
+    layers = f"--layers={str(driver == 'overlay').lower()}"  # with vfs each is a full copy: no cache of them
     text = _SHIM.format(podman=shlex.join(podman), limits=shlex.join(_limits()), layers=layers)
     draft.write_text(text, encoding="utf-8")
     draft.chmod(0o755)
