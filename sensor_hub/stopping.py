@@ -17,7 +17,7 @@ from sensor_hub import logs, supervision
 log = logs.get(__name__)
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-STOP_WITHIN_S = 6.5  # after SIGTERM; what is left then is killed (the contract allows 8 s, a busy machine needs some)
+STOP_WITHIN_S = 6.5  # after SIGTERM; then what is left is killed (8 s are allowed, less a busy machine's delays)
 ORPHANS_S = 3.0  # for programs without a launcher to end by themselves
 _PR_SET_CHILD_SUBREAPER = 36
 
