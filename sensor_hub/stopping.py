@@ -17,7 +17,8 @@ from sensor_hub import logs, supervision
 log = logs.get(__name__)
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-STOP_WITHIN_S = 6.5  # after SIGTERM; then what is left is killed (8 s are allowed, less a busy machine's delays)
+# after SIGTERM; then what is left is killed. The contract allows 8 s, a busy machine needs some of them.
+STOP_WITHIN_S = 6.5
 ORPHANS_S = 3.0  # for programs without a launcher to end by themselves
 _PR_SET_CHILD_SUBREAPER = 36
 
