@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -224,8 +225,15 @@ class Hub:
         return found
 
     def supervisord(self) -> psutil.Process:
-        """The launcher's child."""
-        return eventually(lambda: psutil.Process(self.process.pid).children(), UP_WITHIN_S)[0]
+        """The launcher's own child; besides it the launcher adopts whatever lost its parent."""
+        return eventually(self._supervisords, UP_WITHIN_S)[0]
+
+    def _supervisords(self) -> list[psutil.Process]:
+        found: list[psutil.Process] = []
+        for child in psutil.Process(self.process.pid).children():
+            with contextlib.suppress(psutil.Error):
+                found += [child] if "supervisor.supervisord" in child.cmdline() else []
+        return found
 
     def stop(self, how: signal.Signals = signal.SIGTERM, within_s: float = STOPPED_WITHIN_S) -> int:
         """Send the signal; the exit code, which must come in time."""
