@@ -2,7 +2,7 @@
 PYTHON ?= python3
 INSTANCE_NAME ?= sensor_hub_01
 UPGRADE ?=
-JOBS ?= 2
+JOBS ?= 3
 
 VENV := .venv
 BIN := $(VENV)/bin
