@@ -67,9 +67,10 @@ def witness(broker: Mosquitto) -> Iterator[Witness]:
 
 @pytest.fixture(scope="module")
 def module_host(
-    engine: Engine, network: None, tmp_path_factory: pytest.TempPathFactory
+    engine: Engine, network: None, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Platform]:
-    made = Platform(engine, tmp_path_factory.mktemp("platform"))
+    name = request.module.__name__.rpartition(".")[2].replace("test_", "hub-").replace("_", "-")
+    made = Platform(engine, tmp_path_factory.mktemp("platform"), name)
     yield made
     made.clear()
 

@@ -92,8 +92,9 @@ class Container:
 class Platform:
     """A machine with the platform on it: one folder, any number of instances."""
 
-    def __init__(self, engine: Engine, folder: Path) -> None:
+    def __init__(self, engine: Engine, folder: Path, name: str = "sensor-hub") -> None:
         self.engine, self.folder = engine, folder
+        self.name = name  # its containers' names begin so: modules run side by side in one engine
         self._started: list[Container] = []
         for name in ("instances", "secrets"):
             (folder / name).mkdir()
@@ -150,7 +151,7 @@ class Platform:
         self, instance_id: str, *more: str, shared: Path | None = STANDIN, env: str = ".env", name: str = ""
     ) -> Container:
         """Start it in the background; `more` are further words of `docker run`."""
-        container = Container(self.engine, name or f"sensor-hub-{instance_id}", instance_id)
+        container = Container(self.engine, name or f"{self.name}-{instance_id}", instance_id)
         options = " ".join([*self.options(instance_id, shared=shared, env=env), *more])
         self._started.append(container)
         self.engine.shell(f"docker run -d --name {container.name} {options} {IMAGE}")
