@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
-import json
 import os
 import signal
 import stat
@@ -14,14 +14,14 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
-from sensor_hub import config, logs, runtime, supervision
-from sensor_hub.config.model import HubConfig, Report
+from sensor_hub import config, limits, logs, runtime
+from sensor_hub.config.model import Handler, HubConfig, Report
 from sensor_hub.config.services import SERVICE_VARIABLES
 from sensor_hub.demo import Narrator, where_to_look
 from sensor_hub.drivers import check_options
 from sensor_hub.errors import ConfigError, Problem
+from sensor_hub.log_output import LAST_LINES_S, LogOutput, log_output, relay
 from sensor_hub.ports import PortTaken, Reservation, check_host
 from sensor_hub.stopping import StopOnSignal, adopt_orphans, end_what_is_left, reap_until_gone
 
@@ -31,6 +31,14 @@ HOME = Path(__file__).resolve().parents[1]  # where supervisord.conf lives: the 
 PORT_VARIABLES = {name: f"{prefix}_PORT" for name, prefix in SERVICE_VARIABLES.items()}
 LOOPBACK = "127.0.0.1"  # of the broker and the emulator, whatever SERVICE_HOST is
 BROKER_PORT, FURTHER_PORTS = 1883, 20
+# What gunicorn and Python would read behind our back: further workers, foreign sockets, warnings as errors.
+NOT_FOR_PROGRAMS = {"GUNICORN_CMD_ARGS", "GUNICORN_PID", "GUNICORN_FD", "WEB_CONCURRENCY"}
+NOT_FOR_PROGRAMS |= {"LISTEN_PID", "LISTEN_FDS", "PYTHONWARNINGS"}
+REMEDIES = {
+    errno.ENOSPC: "make room there; a hub needs a few kilobytes in /tmp",
+    errno.EROFS: "a hub writes to /tmp: mount it writable (docker run --tmpfs /tmp)",
+    errno.EACCES: "a hub writes to /tmp: let this user do that",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +55,42 @@ def run(environ: Mapping[str, str], overrides: Mapping[str, str], *, demo: bool 
     report = config.read(environ, overrides=overrides, check_options=check_options)
     if report.config is None:
         raise ConfigError(report.problems)
-    logs.set_up("launcher", report.config)
-    stop = StopOnSignal(report.config.instance_id)
-    with claimed(report.config.instance_id), contextlib.closing(Reservation()) as reservation:
-        if not report.config.enabled:
-            return idle(report.config, stop)
+    with log_output() as output:
+        logs.set_up("launcher", report.config, sys.stdout)
+        for warning in report.warnings:
+            first, _, more = warning.message.partition("\n")
+            seen = {"more": "sensor-hub check-config"} if more else {}
+            log.warning("configuration warning", path=warning.path, reason=first, **seen)
+        try:
+            return _run(environ, overrides, report, report.config, output, demo=demo)
+        except (OSError, RuntimeError) as error:  # no defect of ours as a rule: the machine does not let us
+            if isinstance(error, RuntimeError) and not limits.is_reached(error):
+                raise
+            remedy = (
+                limits.REACHED if limits.is_reached(error) else REMEDIES.get(getattr(error, "errno", 0), "")
+            )
+            log.critical("cannot start", reason=str(error), **({"remedy": remedy} if remedy else {}))
+            return 1
+
+
+def _run(
+    environ: Mapping[str, str],
+    overrides: Mapping[str, str],
+    report: Report,
+    hub: HubConfig,
+    output: LogOutput,
+    *,
+    demo: bool,
+) -> int:
+    stop = StopOnSignal(hub.instance_id)
+    with claimed(hub.instance_id), contextlib.closing(Reservation()) as reservation:
+        if not hub.enabled:
+            return idle(hub, stop)
         plan = prepare(environ, overrides, report, reservation, demo=demo)
         if demo:
             print("\n".join(where_to_look(plan.hub, embedded_broker=plan.embedded_broker)), flush=True)
             Narrator(plan.hub).start()
-        return 0 if stop.asked else supervise(plan, environ, stop)
+        return 0 if stop.asked else supervise(plan, environ, stop, output)
 
 
 @contextlib.contextmanager
@@ -83,7 +117,8 @@ def claimed(instance_id: str) -> Iterator[Path]:
         try:
             yield directory
         finally:
-            (directory / "instance.json").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # /tmp has become read-only
+                (directory / "instance.json").unlink(missing_ok=True)
 
 
 def idle(hub: HubConfig, stop: StopOnSignal) -> int:
@@ -163,10 +198,12 @@ def _broker_port(report: Report, reservation: Reservation) -> int:
     return reservation.take_first(LOOPBACK, BROKER_PORT, FURTHER_PORTS, "embedded broker")
 
 
-def supervise(plan: Plan, environ: Mapping[str, str], stop: StopOnSignal) -> int:
+def supervise(plan: Plan, environ: Mapping[str, str], stop: StopOnSignal, output: LogOutput) -> int:
     """Run supervisord with the plan until it ends; the hub's exit code."""
     hub = plan.hub
     _write_facts(plan)
+    limits.raise_open_files()
+    _warn_of_few_tasks(hub)
     adopt_orphans()
     command = [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(HOME / "supervisord.conf")]
     if os.geteuid() == 0:
@@ -181,11 +218,11 @@ def supervise(plan: Plan, environ: Mapping[str, str], stop: StopOnSignal) -> int
         start_new_session=True,  # a Ctrl-C at the terminal reaches the launcher alone, which stops in order
     )
     stop.watch_over(child.pid)
-    relay = threading.Thread(target=_relay, args=(child.stdout,), name="relay", daemon=True)
-    relay.start()
+    relaying = threading.Thread(target=relay, args=(child.stdout, output), name="relay", daemon=True)
+    relaying.start()
     reap_until_gone(child)
     end_what_is_left()
-    relay.join(1.0)
+    relaying.join(LAST_LINES_S)
     fatal = runtime.read_fatal(hub.instance_id)
     if fatal is not None and not stop.asked:
         log.critical("ended because a program gave up", program=fatal)
@@ -207,7 +244,7 @@ def program_environment(plan: Plan, environ: Mapping[str, str]) -> dict[str, str
         "MQTT_CLIENT_KEY": hub.mqtt.client_key,
     }
     return {
-        **environ,
+        **{name: value for name, value in environ.items() if name not in NOT_FOR_PROGRAMS},
         **plan.settings,
         **{name: str(path) for name, path in certificates.items() if path is not None},
         "INSTANCE_NAME": hub.instance_id,
@@ -228,31 +265,19 @@ def program_environment(plan: Plan, environ: Mapping[str, str]) -> dict[str, str
 def _write_facts(plan: Plan) -> None:
     hub = plan.hub
     if hub.emulator is not None:
-        scenario = runtime.run_dir(hub.instance_id) / "emulator.json"
-        scenario.write_text(json.dumps(hub.emulator.scenario))
+        runtime.write_scenario(hub.instance_id, hub.emulator.scenario)
     urls = {name: service.url for name, service in hub.services.items()}
     runtime.write_instance(
         runtime.Instance(hub.instance_id, os.getpid(), urls, f"{hub.mqtt.host}:{hub.mqtt.port}")
     )
 
 
-def _relay(lines: IO[bytes]) -> None:
-    """Our stdout may be anything (a closed pipe, a socket); supervisord always writes into our pipe."""
-    for line in lines:
-        own = supervision.own_line(line.decode(errors="replace").rstrip())
-        try:
-            if own is None:
-                sys.stdout.buffer.write(line)
-                sys.stdout.buffer.flush()
-            elif own[0]:
-                getattr(log, own[0])(own[1], service="supervisord")
-        except OSError:  # nobody reads any more: stop as if told to
-            with open(os.devnull, "wb") as nowhere:
-                os.dup2(nowhere.fileno(), sys.stdout.fileno())
-            os.kill(os.getpid(), signal.SIGTERM)
-            break
-    for _ in lines:  # keep the pipe empty, so that nobody blocks on it
-        pass
+def _warn_of_few_tasks(hub: HubConfig) -> None:
+    """A limit on processes or threads that is too low shows late and in many ways: say it at the start."""
+    lines = sum(1 for sensor in hub.sensors if sensor.enabled and sensor.handler is Handler.HTTP)
+    needed, free = limits.BASE_TASKS + lines + len(hub.transports), limits.free_tasks()
+    if free is not None and free < needed:
+        log.warning("few processes and threads are left (ulimit -u, pids limit)", left=free, needed=needed)
 
 
 def problems_text(problems: Sequence[Problem]) -> str:

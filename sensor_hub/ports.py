@@ -81,7 +81,7 @@ class Reservation:
             if error.errno == errno.EADDRINUSE:
                 return False
             raise
-        if not _is_free(host, port):
+        if not is_free(host, port):
             claim.close()
             return False
         self._held[port] = claim
@@ -95,7 +95,7 @@ def check_host(host: str) -> None:
         raise next(refusal for refusal in refusals if refusal is not None)
 
 
-def _is_free(host: str, port: int) -> bool:
+def is_free(host: str, port: int) -> bool:
     """Whether a server could listen there now. An address that this machine has not got is nobody's."""
     absent = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
     return all(refusal is None or refusal.errno in absent for refusal in _refusals(host, port))
@@ -121,9 +121,11 @@ def holder(host: str, port: int) -> str:
     hub = _hub_on(host, port)
     if hub is not None:
         return f"the sensor hub instance {hub!r}"
-    claimant = _claimant(port)
-    if claimant is not None:
-        return claimant
+    return _claimant(port) or listener(port)
+
+
+def listener(port: int) -> str:
+    """The process that listens on a port, as far as this one may see it."""
     try:
         for connection in psutil.net_connections("tcp"):
             if connection.status != psutil.CONN_LISTEN or not connection.laddr or connection.pid is None:

@@ -5,14 +5,20 @@ None of them holds a secret. The directory is the launcher's: it locks it for as
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sensor_hub.readings import Json
+from sensor_hub.regular_file import read_regular
+
+_ID = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
+_PIDS = range(1, 2**22 + 1)  # what Linux gives at most
 
 
 def run_dir(instance_id: str) -> Path:
@@ -33,7 +39,10 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class BridgeState:
-    """The bridge's sign of life. `loop_turned_at` is monotonic (the same clock for all processes of a host)."""
+    """The bridge's sign of life. `loop_turned_at` is monotonic (the same clock for all processes of a host).
+
+    `detail`: what is wrong with the connection to the broker, empty when nothing is.
+    """
 
     connected: bool
     loop_turned_at: float
@@ -45,22 +54,42 @@ def write_instance(instance: Instance) -> None:
     _write(run_dir(instance.instance_id) / "instance.json", asdict(instance))
 
 
+def write_scenario(instance_id: str, scenario: Mapping[str, Json]) -> None:
+    """What the emulator shall play."""
+    _write(run_dir(instance_id) / "emulator.json", scenario)
+
+
 def read_instance(instance_id: str) -> Instance | None:
     """The running instance's facts, None when it is not running (or never was)."""
     facts = _read(run_dir(instance_id) / "instance.json")
     try:
-        return Instance(**facts) if facts else None  # type: ignore[arg-type]
+        found = Instance(**facts) if facts else None  # type: ignore[arg-type]
     except TypeError:
         return None
+    return found if found is not None and _is_sound(found, instance_id) else None
+
+
+def _is_sound(found: Instance, instance_id: str) -> bool:
+    """Whether the facts are such as a launcher writes: anybody may make a folder of that name in /tmp."""
+    texts: list[object] = [found.mqtt]
+    texts += [*found.urls, *found.urls.values()] if isinstance(found.urls, dict) else [None]
+    return (
+        found.instance_id == instance_id
+        and _ID.fullmatch(instance_id) is not None
+        and type(found.launcher_pid) is int
+        and found.launcher_pid in _PIDS
+        and type(found.enabled) is bool
+        and all(isinstance(text, str) and text.isprintable() for text in texts)
+    )
 
 
 def running_instances() -> list[str]:
     """Ids of the instances that run on this machine for this user, as far as their files tell."""
     found: list[str] = []
     for path in sorted(Path("/tmp").glob("sensor-hub-*/instance.json")):  # noqa: S108
-        facts = _read(path)
-        if facts and os.access(f"/proc/{facts.get('launcher_pid')}", os.F_OK):
-            found.append(str(facts.get("instance_id")))
+        instance = read_instance(path.parent.name.removeprefix("sensor-hub-"))
+        if instance is not None and os.access(f"/proc/{instance.launcher_pid}", os.F_OK):
+            found.append(instance.instance_id)
     return found
 
 
@@ -74,9 +103,10 @@ def read_bridge_state(instance_id: str) -> BridgeState | None:
     """The last sign of life, None when there is none."""
     facts = _read(run_dir(instance_id) / "bridge.json")
     try:
-        return BridgeState(**facts) if facts else None  # type: ignore[arg-type]
+        found = BridgeState(**facts) if facts else None  # type: ignore[arg-type]
     except TypeError:
         return None
+    return found if found is not None and isinstance(found.loop_turned_at, int | float) else None
 
 
 def write_fatal(instance_id: str, program: str) -> None:
@@ -93,13 +123,22 @@ def read_fatal(instance_id: str) -> str | None:
 
 def _write(path: Path, facts: Mapping[str, Json]) -> None:
     draft = path.with_suffix(f".{os.getpid()}.new")
-    draft.write_text(json.dumps(facts))
-    draft.replace(path)
+    try:
+        draft.write_text(json.dumps(facts))
+        draft.replace(path)
+    except OSError as error:  # a full disk does not say whose it is
+        error.filename = error.filename or str(path)
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise
 
 
 def _read(path: Path) -> dict[str, Json] | None:
     try:
-        facts = json.loads(path.read_text())
-    except (OSError, ValueError):
+        owner = path.lstat().st_uid
+        if os.geteuid() not in {0, owner}:  # somebody else wants us to believe it
+            return None
+        facts = json.loads(read_regular(path))
+    except (OSError, ValueError, RecursionError):
         return None
     return facts if isinstance(facts, dict) else None

@@ -28,34 +28,37 @@ class StopOnSignal:
 
     def __init__(self, instance_id: str) -> None:
         """Take the signals from now on."""
-        self.asked = False
+        self._asked = threading.Event()
         self._instance_id = instance_id
-        self._pid: int | None = None
         nohup = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN  # and stays so
         self.signals = [number for number in STOP_SIGNALS if not (nohup and number == signal.SIGHUP)]
         for number in self.signals:
             signal.signal(number, self._stop)
 
     def watch_over(self, supervisord_pid: int) -> None:
-        """From now on there is somebody to tell (a signal may have come before)."""
-        self._pid = supervisord_pid
-        if self.asked:
-            self._pass_on()
+        """From now on there is somebody to tell (a signal may have come before).
+
+        The threads for that start now: when the signal comes, there may be no room for one.
+        """
+        for name, work in (("stop", self._stop_in_order), ("stop-in-time", self._stop_in_time)):
+            threading.Thread(target=work, args=(supervisord_pid,), name=name, daemon=True).start()
+
+    @property
+    def asked(self) -> bool:
+        """Whether a signal has come."""
+        return self._asked.is_set()
 
     def _stop(self, *_: object) -> None:
         if not self.asked:
-            self.asked = True
-            self._pass_on()
+            self._asked.set()
 
-    def _pass_on(self) -> None:
-        if self._pid is None:
-            return
-        deadline = threading.Timer(STOP_WITHIN_S, _kill_descendants)
-        deadline.daemon = True
-        deadline.start()
-        threading.Thread(target=self._stop_in_order, args=(self._pid,), name="stop", daemon=True).start()
+    def _stop_in_time(self, _: int) -> None:
+        self._asked.wait()
+        time.sleep(STOP_WITHIN_S)
+        _kill_descendants()
 
     def _stop_in_order(self, supervisord_pid: int) -> None:
+        self._asked.wait()
         try:
             supervision.stop_programs(self._instance_id, first="mqtt-bridge")
         except FileNotFoundError:

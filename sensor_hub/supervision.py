@@ -13,8 +13,9 @@ from supervisor.xmlrpc import Faults
 from sensor_hub import runtime
 
 _LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (CRIT|ERRO|WARN|INFO|DEBG|TRAC|BLAT) (.*)")
-_LEVELS = {"CRIT": "critical", "ERRO": "error", "WARN": "warning", "INFO": "info"}
+_LEVELS = {"CRIT": "critical", "ERRO": "error", "WARN": "warning"}  # all else tells of the usual
 _USUAL = re.compile(r"received SIG\w+ indicating exit request|stopped: \S+ \(terminated by SIGTERM\)")
+_FAILED_START = re.compile(r"spawnerr: |gave up: ")  # supervisord means these to be of level INFO
 # The socket is in a directory of mode 0700: no password protects it better.
 _NO_NEWS = "running without any HTTP authentication checking"
 ANSWER_WITHIN_S = 5.0
@@ -53,6 +54,8 @@ def own_line(line: str) -> tuple[str, str] | None:
         return None
     if _NO_NEWS in match[2]:
         return "", match[2]
+    if _FAILED_START.match(match[2]):
+        return "error", match[2]
     return ("debug" if _USUAL.fullmatch(match[2]) else _LEVELS.get(match[1], "debug")), match[2]
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -18,6 +20,7 @@ from sensor_hub.sensor_types import SENSOR_TYPES
 log = logs.get(__name__)
 
 HTTP_OFFLINE_AFTER_FAILURES = 3
+UNTOLD = 10_000  # changes that wait for a log that does not take them
 
 
 @dataclass(slots=True)
@@ -54,14 +57,23 @@ class Tracker:
         """
         self._clock, self._units = clock, units
         self._started = clock.now()
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        self._untold: deque[tuple[Snapshot, Status]] = deque(maxlen=UNTOLD)
+        self._telling = threading.Lock()
         self._devices = {sensor.sensor_id: _Device(sensor, History()) for sensor in sensors}
         self.board = Board(self._snapshot(device) for device in self._devices.values())
 
-    def succeeded(self, sensor_id: str, values: Mapping[str, Json], round_trip_ms: float) -> Snapshot:
-        """The device was read just now."""
-        with self._lock:
-            device, now = self._devices[sensor_id], self._clock.now()
+    def succeeded(
+        self,
+        sensor_id: str,
+        values: Mapping[str, Json],
+        round_trip_ms: float,
+        taken: tuple[datetime, float] | None = None,
+    ) -> Snapshot:
+        """The device was read; `taken`: when, as aware time and monotonic (None: just now)."""
+        with self._changing():
+            device = self._devices[sensor_id]
+            now, read_at = taken or (self._clock.now(), self._clock.monotonic())
             history = device.history
             history.total_reads += 1
             history.consecutive_failures = 0
@@ -69,36 +81,31 @@ class Tracker:
             history.last_success, history.round_trip_ms = now, round(round_trip_ms, 2)
             values = _rounded(device.config.sensor_type, values)
             device.reading = Reading(values, now, plausible(device.config.sensor_type, values))
-            device.read_at, device.fault = self._clock.monotonic(), None
+            device.read_at, device.fault = read_at, None
             return self._put(device)
 
     def failed(self, sensor_id: str, error: HubError) -> Snapshot:
         """The device was asked just now and could not be read."""
-        with self._lock:
+        with self._changing():
             history = self._devices[sensor_id].history
             history.total_reads += 1
             history.total_failures += 1
             history.consecutive_failures += 1
             history.consecutive_successes = 0
             history.last_failure = self._clock.now()
-            return self.unreachable(sensor_id, error)
+            return self._fault(sensor_id, error)
 
     def unreachable(self, sensor_id: str, error: HubError) -> Snapshot:
         """The device cannot be read, and was not asked: its line is down, or its unit is left alone.
 
         A fault of the same kind keeps the time it began.
         """
-        with self._lock:
-            device = self._devices[sensor_id]
-            fault = Fault.of(error, self._clock.now())
-            if device.fault is not None and device.fault.code == fault.code:
-                fault = replace(fault, timestamp=device.fault.timestamp)
-            device.fault = fault
-            return self._put(device)
+        with self._changing():
+            return self._fault(sensor_id, error)
 
     def refresh(self) -> None:
         """Put again whatever time alone has changed (value too old, quality worse)."""
-        with self._lock:
+        with self._changing():
             for device in self._devices.values():
                 before, now = self.board.get(device.config.sensor_id), self._snapshot(device)
                 if before is None or (before.status, before.quality) != (now.status, now.quality):
@@ -120,12 +127,34 @@ class Tracker:
         with self._lock:
             return replace(self._devices[sensor_id].history)
 
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Hold the lock, and tell afterwards what has changed: a log that does not take it must delay no reading."""
+        with self._lock:
+            yield
+        while self._untold and self._telling.acquire(
+            blocking=False
+        ):  # else somebody is at it, and takes ours along
+            try:
+                while self._untold:
+                    _tell(*self._untold.popleft())
+            finally:
+                self._telling.release()
+
+    def _fault(self, sensor_id: str, error: HubError) -> Snapshot:
+        device = self._devices[sensor_id]
+        fault = Fault.of(error, self._clock.now())
+        if device.fault is not None and device.fault.code == fault.code:
+            fault = replace(fault, timestamp=device.fault.timestamp)
+        device.fault = fault
+        return self._put(device)
+
     def _put(self, device: _Device) -> Snapshot:
         sensor_id = device.config.sensor_id
         before, snapshot = self.board.get(sensor_id), self._snapshot(device)
         self.board.put(snapshot)
         if before is not None and before.status != snapshot.status:
-            _tell(snapshot, before.status)
+            self._untold.append((snapshot, before.status))
         return snapshot
 
     def _snapshot(self, device: _Device) -> Snapshot:

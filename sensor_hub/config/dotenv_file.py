@@ -12,12 +12,13 @@ from dotenv.parser import parse_stream
 from sensor_hub.config import values
 from sensor_hub.config.problems import Problems
 from sensor_hub.config.settings import BY_NAME, Given, from_variables
+from sensor_hub.regular_file import read_regular
 
 
 def read_dotenv(path: Path, problems: Problems) -> list[Given]:
     """What `.env` says, nothing interpolated. A missing file says nothing, an unreadable one is a problem."""
     try:
-        content = path.read_bytes().decode("utf-8")
+        content = read_regular(path).decode("utf-8")
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:

@@ -17,6 +17,7 @@ from sensor_hub.config.problems import Problems, join
 from sensor_hub.config.secrets import SecretText, Vault, is_secret_key, protect, secrets_in
 from sensor_hub.config.settings import SETTINGS, Given
 from sensor_hub.readings import Json
+from sensor_hub.regular_file import read_regular
 
 _MAX_DEPTH = 50
 _MAX_DIGITS = 25  # of a whole number: more than 64 bits need
@@ -98,7 +99,7 @@ class Document:
 def read_json(path: Path, problems: Problems) -> dict[str, object] | None:
     """The file's JSON object as it stands (flaws marked, not yet reported); None after a problem."""
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except (OSError, ValueError) as error:
         reason = "no such file" if isinstance(error, FileNotFoundError) else _reason(error)
         problems.add(str(path), f"the instance file cannot be read: {reason}")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sensor_hub.config.problems import Problems
 from sensor_hub.readings import Json
+from sensor_hub.regular_file import read_regular
 
 _SECRET_KEY = re.compile(
     r"passw|token|secret|credential|api[_-]?key|authorization|cookie|^auth$", re.IGNORECASE
@@ -82,7 +83,7 @@ def url_secrets(text: str) -> Iterator[str]:
 def read_secret_lines(path: Path, problems: Problems) -> dict[str, SecretText]:
     """The KEY=VALUE lines of a secrets file; a missing file is empty, an unreadable one a problem."""
     try:
-        content = path.read_bytes().decode("utf-8")
+        content = read_regular(path).decode("utf-8")
     except FileNotFoundError:
         return {}
     except OSError as error:

@@ -49,6 +49,75 @@ def test_a_file_that_says_nothing_usable_counts_as_absent(instance_id: str, text
     assert instance_id not in runtime.running_instances()
 
 
+def written(**facts: object) -> dict[str, object]:
+    return {"instance_id": "?", "launcher_pid": os.getpid(), "urls": {}, "mqtt": "", "enabled": True} | facts
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"launcher_pid": 10**30},
+        {"launcher_pid": 0},
+        {"launcher_pid": -1},
+        {"launcher_pid": True},
+        {"launcher_pid": "1"},
+        {"launcher_pid": None},
+        {"instance_id": "another"},
+        {"instance_id": ["list"]},
+        {"urls": None},
+        {"urls": {"x": 1}},
+        {"urls": {"x": "http://a\nb"}},
+        {"mqtt": "\x1b[2J"},
+        {"enabled": "no"},
+    ],
+)
+def test_a_planted_file_that_no_launcher_writes_counts_as_absent(
+    instance_id: str, facts: dict[str, object]
+) -> None:
+    path = runtime.run_dir(instance_id) / "instance.json"
+    path.write_text(json.dumps(written(instance_id=instance_id)))
+    assert runtime.read_instance(instance_id) is not None
+    path.write_text(json.dumps(written(**{"instance_id": instance_id, **facts})))
+    assert runtime.read_instance(instance_id) is None
+    assert instance_id not in runtime.running_instances()
+
+
+def test_a_folder_whose_name_is_no_id_is_not_listed() -> None:
+    name = f"t{uuid.uuid4().hex[:8]}\n\x1b[2J"
+    runtime.run_dir(name).mkdir(mode=0o700)
+    try:
+        facts = written(instance_id=name)
+        (runtime.run_dir(name) / "instance.json").write_text(json.dumps(facts))
+        assert name not in runtime.running_instances()
+    finally:
+        shutil.rmtree(runtime.run_dir(name))
+
+
+def test_a_sign_of_life_without_a_time_is_none(instance_id: str) -> None:
+    facts = {"connected": True, "loop_turned_at": "now"}
+    (runtime.run_dir(instance_id) / "bridge.json").write_text(json.dumps(facts))
+    assert runtime.read_bridge_state(instance_id) is None
+
+
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(instance_id: str) -> None:
+    os.mkfifo(runtime.run_dir(instance_id) / "instance.json")
+    assert runtime.read_instance(instance_id) is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file of somebody else")
+def test_a_file_of_somebody_else_is_for_root_only(instance_id: str) -> None:
+    runtime.write_instance(Instance(instance_id, os.getpid(), {}, ""))
+    path = runtime.run_dir(instance_id)
+    path.chmod(0o755)
+    os.chown(path / "instance.json", 65533, -1)
+    assert runtime.read_instance(instance_id) is not None
+    os.seteuid(65534)
+    try:
+        assert runtime.read_instance(instance_id) is None
+    finally:
+        os.seteuid(0)
+
+
 def test_the_bridges_sign_of_life_has_the_time_of_its_writing(instance_id: str) -> None:
     before = time.monotonic()
     runtime.write_bridge_state(instance_id, connected=True)

@@ -17,7 +17,13 @@ STAMP = "2026-01-02 03:04:05,678"
 @pytest.mark.parametrize(
     ("line", "told"),
     [
-        (f"{STAMP} INFO success: mqtt-bridge entered RUNNING", "info"),
+        (f"{STAMP} INFO success: mqtt-bridge entered RUNNING", "debug"),
+        (f"{STAMP} INFO spawned: 'mqtt-bridge' with pid 4711", "debug"),
+        (f"{STAMP} INFO spawnerr: can't find command 'gunicorn'", "error"),
+        (
+            f"{STAMP} INFO gave up: mqtt-bridge entered FATAL state, too many start retries too quickly",
+            "error",
+        ),
         (f"{STAMP} WARN exited: http-poller (exit status 3; not expected)", "warning"),
         (f"{STAMP} WARN exited: http-poller (terminated by SIGKILL; not expected)", "warning"),
         (f"{STAMP} ERRO spawn error", "error"),

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import io
+import logging
+import threading
+from collections.abc import Iterator
+from datetime import UTC, timedelta
 from typing import Any
 
 import pytest
+import structlog
 
+from sensor_hub import logs
 from sensor_hub.config.model import Handler, SensorConfig
 from sensor_hub.errors import CircuitOpen, DeviceRefused, HubError, ReadFailed, ReadTimeout, TransportDown
 from sensor_hub.readings import Quality, Snapshot, Status
@@ -47,6 +53,45 @@ class Tracked:
         return self.tracker.snapshot(self.id)
 
 
+class Stuck(io.StringIO):
+    """A stdout that takes nothing until it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.free = threading.Event(), threading.Event()
+
+    def write(self, text: str) -> int:
+        self.asked.set()
+        assert self.free.wait(30)
+        return super().write(text)
+
+
+@pytest.fixture
+def stuck() -> Iterator[Stuck]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    stream = Stuck()
+    logs.set_up_plain("serial-handler", "INFO", "text", UTC, stream)
+    yield stream
+    stream.free.set()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def test_a_log_that_does_not_take_a_line_delays_no_reading_and_tells_all_in_order_later(stuck: Stuck) -> None:
+    tracked = Tracked()
+    first = threading.Thread(target=tracked.go, args=(READ,))
+    first.start()
+    assert stuck.asked.wait(30)
+    assert tracked.go(DOWN, READ).status is Status.ONLINE  # returns though the first one still waits
+    stuck.free.set()
+    first.join(30)
+    lines = stuck.getvalue().splitlines()
+    assert [word for word, line in zip(WORDS, lines, strict=True) if word in line] == list(WORDS)
+
+
+WORDS = ("device online", "device offline", "device back online")
 READ: dict[str, Any] = {"value": 21.5}
 HOT: dict[str, Any] = {"value": 1000.5}
 
