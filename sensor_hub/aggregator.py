@@ -12,7 +12,14 @@ from sensor_hub.board import Board
 from sensor_hub.clients import HandlerClient
 from sensor_hub.clock import Clock
 from sensor_hub.config.model import Handler, HubConfig, SensorConfig
-from sensor_hub.errors import Disabled, HandlerUnreachable, HubError, SensorUnavailable, UnknownDevice
+from sensor_hub.errors import (
+    Disabled,
+    HandlerUnreachable,
+    HubError,
+    SensorUnavailable,
+    UnknownDevice,
+    Unreadable,
+)
 from sensor_hub.reading_cache import Cached, ReadingCache
 from sensor_hub.readings import Fault, Json, Snapshot, Status, aged
 
@@ -20,6 +27,7 @@ log = logs.get(__name__)
 
 PROGRAMS: Mapping[Handler, str] = {Handler.SERIAL: "serial-handler", Handler.HTTP: "http-poller"}
 HEALTH_STEP_S = 2.0
+_UNREACHABLE, _UNREADABLE = "unreachable", "unreadable"  # no answer; or answers, but its feed says nothing
 
 
 class Aggregator:
@@ -44,7 +52,8 @@ class Aggregator:
         self._news = threading.Lock()  # of the three that must agree: board, ages, arrivals
         self._ages = Ages(clock)
         self._arrived: dict[str, float] = {}  # monotonic: when the feed brought each device's last reading
-        self._health: dict[Handler, str] = dict.fromkeys(self._clients, "unreachable")
+        self._health: dict[Handler, str] = dict.fromkeys(self._clients, _UNREACHABLE)
+        self._unreadable: set[Handler] = set()
         self._memory = commands.Memory(clock)
         self._closing = threading.Event()
 
@@ -104,7 +113,7 @@ class Aggregator:
         if command.id is not None:
             body["id"] = command.id  # for the handler's log; it was not seen before here, so nor there
         answer = self._clients[sensor.handler].command(device_id, body, patience_s)
-        return {"values": answer.get("values")}
+        return {key: value for key, value in answer.items() if key not in ("id", "status")}
 
     # -- what the service says of itself ------------------------------------------------------------------------
 
@@ -125,8 +134,9 @@ class Aggregator:
 
     def health(self) -> dict[str, Json]:
         """`status` counts who answers: healthy (all handlers), degraded (some), unavailable (none)."""
-        answering = sum(word != "unreachable" for word in self._health.values())
-        status = "healthy" if answering == len(self._health) else "degraded" if answering else "unavailable"
+        words = {handler: self._word(handler) for handler in self._health}
+        answering = sum(word not in (_UNREACHABLE, _UNREADABLE) for word in words.values())
+        status = "healthy" if answering == len(words) else "degraded" if answering else "unavailable"
         return {
             "service": "state-aggregator",
             "instance_id": self.config.instance_id,
@@ -134,10 +144,14 @@ class Aggregator:
             "timestamp": wire.timestamp_text(self.clock.now()),
             "dependencies": {
                 PROGRAMS[handler].replace("-", "_"): {"url": self._clients[handler].url, "status": word}
-                for handler, word in self._health.items()
+                for handler, word in words.items()
             },
             "cache": {"entries": len(self._cache), "ttl": wire.plain(self.config.cache_ttl_s)},
         }
+
+    def _word(self, handler: Handler) -> str:
+        word = self._health[handler]
+        return _UNREADABLE if word != _UNREACHABLE and handler in self._unreadable else word
 
     def cache_stats(self) -> dict[str, Json]:
         """Hits, misses and every entry's age in seconds."""
@@ -177,11 +191,20 @@ class Aggregator:
         own = {s.sensor_id for s in self._sensors.values() if s.handler is handler and s.enabled}
 
         def take(changes: list[Snapshot]) -> None:
+            if handler in self._unreadable:
+                self._unreadable.discard(handler)
+                log.info("feed is read again", handler=PROGRAMS[handler])
             for snapshot in changes:
                 if snapshot.device_id in own:  # a handler with another configuration creates nothing here
                     self._take(snapshot)
 
-        self._clients[handler].follow(take, lambda error: self._lost(own, error), self._closing)
+        def lost(error: HubError) -> None:
+            if isinstance(error, Unreadable) and handler not in self._unreadable:
+                self._unreadable.add(handler)
+                log.error("feed cannot be read", handler=PROGRAMS[handler], reason=str(error))
+            self._lost(own, error)
+
+        self._clients[handler].follow(take, lost, self._closing)
 
     def _take(self, snapshot: Snapshot) -> None:
         with self._news:
@@ -215,14 +238,14 @@ class Aggregator:
             try:
                 word = str(client.health().get("status", "unknown"))
             except HubError as error:
-                word = "unreachable"
+                word = _UNREACHABLE
                 if self._health[handler] != word:
                     log.warning("handler lost", handler=program, reason=str(error))
                 self._lost(own, error, only_stale=True)  # a feed that hangs is noticed too late
-            if self._health[handler] == "unreachable" != word:
+            if self._health[handler] == _UNREACHABLE != word:
                 log.info("handler answers", handler=program, status=word)
             self._health[handler] = word
-            if self._closing.wait(HEALTH_STEP_S if word != "unreachable" else 0.25):
+            if self._closing.wait(HEALTH_STEP_S if word != _UNREACHABLE else 0.25):
                 return
 
     def _is_stale(self, snapshot: Snapshot, sensor: SensorConfig) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -10,11 +11,12 @@ from typing import Any
 import requests
 
 from sensor_hub import wire
-from sensor_hub.errors import HandlerUnreachable, HubError, from_code
+from sensor_hub.errors import HandlerUnreachable, HubError, Unreadable, from_code
 from sensor_hub.readings import Json, Snapshot
 from sensor_hub.wire import INSTANCE_HEADER
 
 CONNECT_TIMEOUT_S = 2.0
+CONNECTIONS = 128  # kept open to a service; as many as it answers at once (web.MAX_ANSWERING)
 FEED_WAIT_S = 20.0
 _ERROR_KEYS = ("error", "message", "timestamp", "sensor_id", "device_id")
 LOST_GRACE_S = 3.0  # a service that restarts is back within this; nobody needs to hear of it
@@ -35,16 +37,20 @@ class ServiceClient:
         self._session = requests.Session()
         self._session.headers[INSTANCE_HEADER] = instance_id
         self._session.trust_env = False  # a proxy for the outside world must not see loopback traffic
-        adapter = requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=64)
+        adapter = requests.adapters.HTTPAdapter(pool_connections=1, pool_maxsize=CONNECTIONS)
         self._session.mount("http://", adapter)
+        # That a connection too many is closed after use is no news.
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
     def get(self, path: str, timeout_s: float = 5.0) -> dict[str, Json]:
         """The JSON object at `path`. Raises the error in the answer, or HandlerUnreachable."""
         return self._ask("GET", path, timeout_s)
 
-    def post(self, path: str, body: Mapping[str, Json] | None, timeout_s: float = 5.0) -> dict[str, Json]:
+    def post(self, path: str, body: Mapping[str, Json], timeout_s: float = 5.0) -> dict[str, Json]:
         """As `get`."""
-        return self._ask("POST", path, timeout_s, json=body)
+        # Not `json=`: that writes what is not ASCII as escapes, up to three times as long.
+        data, headers = wire.dumps(body).encode(), {"Content-Type": "application/json"}
+        return self._ask("POST", path, timeout_s, data=data, headers=headers)
 
     def health(self, timeout_s: float = 2.0) -> dict[str, Json]:
         """The service's `/health`, whatever it says. Raises HandlerUnreachable."""
@@ -59,7 +65,7 @@ class ServiceClient:
                 wire.entry_from_body(entry, self._id_key) for entry in _objects(body["readings"])
             ]
         except (KeyError, ValueError) as error:
-            raise HandlerUnreachable(f"{self.url} sent a feed that cannot be read: {error!r}") from error
+            raise Unreadable(f"feed of {self.url} cannot be read: {error!r}") from error
 
     def follow(
         self,
@@ -118,11 +124,11 @@ class ServiceClient:
 
     def _body(self, response: requests.Response) -> dict[str, Json]:
         try:
-            body = wire.loads(response.content)
+            body = wire.loads(response.content, wire.INNER_NESTING)
         except wire.MalformedJson as error:
-            raise HandlerUnreachable(f"{self.url} did not answer with JSON") from error
+            raise Unreadable(f"answer of {self.url} cannot be read: {error}") from error
         if not isinstance(body, dict):
-            raise HandlerUnreachable(f"{self.url} did not answer with an object")
+            raise Unreadable(f"{self.url} did not answer with an object")
         return body
 
 

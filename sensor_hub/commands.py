@@ -70,12 +70,20 @@ class Unanswerable(InvalidCommand):
         self.kind = kind
 
 
-def parse(payload: bytes) -> Command:
-    """The command in an MQTT payload or a request body. Raises Unanswerable."""
+def from_outside(payload: bytes) -> Command:
+    """The command in an MQTT payload or somebody's request, within the contract's limits. Raises Unanswerable."""
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise Unanswerable("too large", f"a command may have {MAX_PAYLOAD_BYTES} bytes, not {len(payload)}")
+    return parse(payload, wire.MAX_NESTING)
+
+
+def parse(payload: bytes, max_nesting: int = wire.INNER_NESTING) -> Command:
+    """The command in a body that one of our services sent, or that was checked already. Raises Unanswerable.
+
+    It was within the limits when it came from outside; handed on it has another spelling and its own `values`.
+    """
     try:
-        body = wire.loads(payload)
+        body = wire.loads(payload, max_nesting)
     except wire.MalformedJson as error:
         raise Unanswerable("not JSON", str(error)) from error
     if not isinstance(body, dict):

@@ -121,6 +121,10 @@ class ReadFailed(HubError):
     code, status, retryable = "READ_FAILED", 503, True
 
 
+class BrokenFrame(ReadFailed):
+    """An answer came damaged (checksum, length); on the wire the same as any that is no reading."""
+
+
 class TransportDown(HubError):
     """The line itself is gone: port missing, connection refused, worker lost."""
 
@@ -141,6 +145,10 @@ class HandlerUnreachable(HubError):
 
 class Busy(HandlerUnreachable):
     """The service has as many requests as it takes; on the wire the same as one that does not answer."""
+
+
+class Unreadable(HandlerUnreachable):
+    """The service answers something that cannot be read; on the wire the same as one that does not answer."""
 
 
 class CircuitOpen(HubError):
@@ -182,10 +190,14 @@ def defect() -> HubError:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with the configuration: where (JSON path or variable) and what is allowed."""
+    """One thing wrong with the configuration: where (JSON path or variable) and what is allowed.
+
+    Not `fatal`: a warning, the hub starts all the same.
+    """
 
     path: str
     message: str
+    fatal: bool = True
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}"

@@ -49,7 +49,9 @@ def _bridge(instance_id: str, mqtt: str) -> list[str]:
         return ["mqtt-bridge has not started its loop yet"]
     found: list[str] = []
     if not state.connected:
-        found.append(f"no MQTT connection to {mqtt}")
+        found.append(f"no MQTT connection to {mqtt}" + (f": {state.detail}" if state.detail else ""))
+    elif state.detail:
+        found.append(f"MQTT broker {mqtt}: {state.detail}")
     idle_s = time.monotonic() - state.loop_turned_at
     if idle_s > LOOP_LIMIT_S:
         found.append(f"mqtt-bridge's loop has not turned for {idle_s:.0f} s")

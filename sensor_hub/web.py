@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from sensor_hub import errors, logs, wire
+from sensor_hub import commands, errors, logs, wire
 from sensor_hub.board import MAX_WAIT_S, Board
 from sensor_hub.clock import Clock
 from sensor_hub.readings import Json
@@ -107,10 +107,16 @@ def json_response(body: Mapping[str, Json], status: int = 200) -> Response:
 
 
 def command_payload() -> bytes:
-    """The request's body for a command. Raises UnsupportedMediaType unless it calls itself JSON."""
+    """The request's body for a command. Raises UnsupportedMediaType unless it calls itself JSON.
+
+    Raises Unanswerable for what somebody else than our services may not send.
+    """
     if not request.is_json:
         raise errors.UnsupportedMediaType(_BY_STATUS[415][1])
-    return request.get_data()
+    payload = request.get_data()
+    if INSTANCE_HEADER not in request.headers:
+        commands.from_outside(payload)
+    return payload
 
 
 def feed_response(board: Board, id_key: str) -> Response:

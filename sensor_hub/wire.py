@@ -11,7 +11,8 @@ from typing import NoReturn
 from sensor_hub.errors import HubError
 from sensor_hub.readings import Fault, Json, Quality, Reading, Snapshot, Status
 
-MAX_NESTING = 32
+MAX_NESTING = 32  # of what comes from outside
+INNER_NESTING = 64  # between services, which wrap what came from outside into bodies of their own
 INSTANCE_HEADER = (
     "X-Sensor-Hub-Instance"  # of every answer, and of a request that is meant for one instance only
 )
@@ -49,21 +50,21 @@ def _refuse_constant(name: str) -> NoReturn:
     raise MalformedJson(f"{name} is not JSON")
 
 
-def loads(text: str | bytes) -> Json:
-    """Parse strict JSON: UTF-8, finite numbers, nested at most MAX_NESTING deep. Raises MalformedJson."""
+def loads(text: str | bytes, max_nesting: int = MAX_NESTING) -> Json:
+    """Parse strict JSON: UTF-8, finite numbers, nested at most `max_nesting` deep. Raises MalformedJson."""
     try:
         decoded = text.decode("utf-8") if isinstance(text, bytes) else text
         value: Json = json.loads(decoded, parse_constant=_refuse_constant, parse_float=_finite)
     except UnicodeDecodeError as error:
         raise MalformedJson("not UTF-8") from error
     except RecursionError as error:
-        raise MalformedJson(f"nested deeper than {MAX_NESTING}") from error
+        raise MalformedJson(f"nested deeper than {max_nesting}") from error
     except MalformedJson:
         raise
     except ValueError as error:
         raise MalformedJson(f"not JSON: {error}") from error
-    if nesting(value) > MAX_NESTING:
-        raise MalformedJson(f"nested deeper than {MAX_NESTING}")
+    if nesting(value) > max_nesting:
+        raise MalformedJson(f"nested deeper than {max_nesting}")
     return value
 
 

@@ -28,7 +28,7 @@ Handler = Callable[[str, Any], None]
 CONNECT_WAIT_S = 10.0  # from the TCP connection to the acknowledged subscriptions
 OFFLINE_WAIT_S, STOP_WAIT_S = 2.0, 1.0
 RECONNECT_MIN_S, RECONNECT_MAX_S = 1, 30
-QUEUE_LIMIT = 10_000  # unacknowledged messages kept for a broker that takes none
+QUEUE_LIMIT = 50_000  # messages kept for a broker that takes none; paho numbers no more than 65,535
 WARNING_INTERVAL_S = 60.0
 RESPONSES = "devices/+/cmd/response"
 NOT_PROPERTIES = frozenset({"timestamp", "sensor_id", "device_id"})
@@ -62,7 +62,8 @@ class MQTTClient:
     ) -> None:
         """Prepare the connection; what is not given comes from `MQTT_*` in the environment.
 
-        `keepalive` (seconds) and TLS (through `client`) may be set until `connect`.
+        `keepalive` (seconds) and TLS (through `client`) may be set until `connect`, and `announces` to False
+        by who says `online` and `offline` itself.
         """
         env = os.environ
         self.instance_id = instance_id
@@ -75,6 +76,7 @@ class MQTTClient:
         self.qos = qos
         self.retain_state = retain_state
         self.response_ttl = response_ttl
+        self.announces = True
         self.connected = False
         self.subscriptions: dict[str, Handler] = {}
         self._prefix = f"{self.base_topic}/v1/instances/{instance_id}"
@@ -136,7 +138,7 @@ class MQTTClient:
     def disconnect(self) -> None:
         """Publish `offline`, wait at most 2 s for its acknowledgement, and close."""
         self._stopping.set()
-        if self.connected:
+        if self.connected and self.announces:
             info = self.client.publish(f"{self._prefix}/status", "offline", qos=1, retain=True)
             try:
                 info.wait_for_publish(OFFLINE_WAIT_S)
@@ -183,7 +185,8 @@ class MQTTClient:
 
     def _announce(self) -> None:
         self._announce_mid = None
-        self.client.publish(f"{self._prefix}/status", "online", qos=1, retain=True)
+        if self.announces:
+            self.client.publish(f"{self._prefix}/status", "online", qos=1, retain=True)
         logger.info("online at the broker %s:%s", self.host, self.port)
         self._online.set()
         self._settled.set()

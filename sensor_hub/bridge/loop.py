@@ -13,7 +13,7 @@ from sensor_hub.bridge.states import StatePublisher
 from sensor_hub.clients import AggregatorClient
 from sensor_hub.clock import Clock
 from sensor_hub.config.model import HubConfig
-from sensor_hub.errors import HubError
+from sensor_hub.errors import HubError, Unreadable
 from sensor_hub.outputs.base import Connected, Disconnected, Event, Message, Output, Request, Retained
 from sensor_hub.outputs.topics import Topics
 from sensor_hub.readings import Json, Snapshot
@@ -135,11 +135,18 @@ class Bridge:
         if passes:
             log.info("waiting for the state-aggregator", reason=reason)
 
+    def _say_unreadable(self, error: HubError) -> None:
+        if isinstance(error, Unreadable):
+            passes, held = self._overflow.passes("unreadable")
+            if passes:
+                log.error("feed cannot be read", of="state-aggregator", reason=str(error), held_back=held)
+
     def _handle(self, event: _Inner) -> None:
         match event:
             case _Changes(snapshots):
                 self._states.changed(snapshots)
             case _Lost(error):
+                self._say_unreadable(error)
                 self._states.lost(error)
             case Request():
                 self._request(event)
@@ -184,7 +191,8 @@ class Bridge:
 
     def _sign_of_life(self) -> None:
         try:
-            runtime.write_bridge_state(self._hub.instance_id, self._output.connected)
+            problem = self._output.problem()
+            runtime.write_bridge_state(self._hub.instance_id, self._output.connected, problem)
         except OSError as error:
             passes, _ = self._overflow.passes("sign of life")
             if passes:
@@ -213,8 +221,8 @@ class Bridge:
     def _list_devices(self, *, anew: bool = False) -> None:
         text = self._meta.devices_list()
         if anew or text != self._listed:
-            self._listed = text
-            self._output.publish(Message(self._topics.meta("devices_list"), text, retain=True))
+            taken = self._output.publish(Message(self._topics.meta("devices_list"), text, retain=True))
+            self._listed = text if taken else None
 
     def _publish_info(self) -> None:
         def work() -> None:

@@ -5,6 +5,7 @@ Everything that asks a device runs in a lane; answers are published from there.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from datetime import datetime
@@ -32,6 +33,9 @@ from sensor_hub.readings import Json
 log = logs.get(__name__)
 
 GROUP_PATIENCE_S = commands.MAX_TIMEOUT_S + 10
+MAX_SENT = 100  # commands under way at once: fewer than the aggregator answers (web.MAX_ANSWERING)
+# A command with less time left than this is not begun: it would be carried out after it was given up.
+MIN_LEFT_S, MIN_LEFT_SHARE = 0.5, 0.1
 
 
 class Requests:
@@ -45,7 +49,7 @@ class Requests:
         hub: HubConfig,
         topics: Topics,
         aggregator: AggregatorClient,
-        publish: Callable[[Message], None],
+        publish: Callable[[Message], object],
         publishes: Callable[[str], bool],
         clock: Clock,
     ) -> None:
@@ -55,6 +59,7 @@ class Requests:
         self._groups = {group.group_id: group for group in hub.groups}
         self._memory = commands.Memory(clock)
         self._lanes = Lanes()
+        self._sending = threading.BoundedSemaphore(MAX_SENT)
         self._unanswered = logs.OncePerMinute()
 
     def device_command(self, device_id: str, payload: bytes) -> None:
@@ -104,7 +109,7 @@ class Requests:
 
     def _parsed(self, payload: bytes, **target: str) -> Command | None:
         try:
-            return commands.parse(payload)
+            return commands.from_outside(payload)
         except commands.Unanswerable as error:
             self._log_unanswered(f"command refused: {error.kind}", str(error), **target)
             return None
@@ -133,15 +138,25 @@ class Requests:
         self, device_id: str, command: Command, arrived_at: float, *, with_id: bool = True
     ) -> commands.Answer:
         """Send to the device's handler, within what is left of the command's timeout."""
-        waited_s = self._clock.monotonic() - arrived_at
-        left_s, timeout = command.left(waited_s)
-        if left_s <= 0:
-            raise CommandTimeout(f"waited {waited_s:.1f} s behind other commands to {device_id}; not sent")
-        body: dict[str, Json] = {"values": command.values, "timeout": timeout}
-        if with_id and command.id is not None:
-            body["id"] = command.id
-        answer = self._aggregator.command(device_id, body, left_s)
-        return {"values": answer.get("values")}
+        allowed_s, _ = command.left(0.0)
+        spare_s = min(MIN_LEFT_S, MIN_LEFT_SHARE * allowed_s)
+        patience_s = allowed_s - spare_s - (self._clock.monotonic() - arrived_at)
+        if not self._sending.acquire(timeout=max(0.0, patience_s)):
+            raise CommandTimeout(f"too many commands under way for {allowed_s:g} s; not sent to {device_id}")
+        try:
+            waited_s = self._clock.monotonic() - arrived_at
+            left_s, timeout = command.left(waited_s)
+            if left_s < spare_s:
+                raise CommandTimeout(
+                    f"waited {waited_s:.1f} s behind other commands to {device_id}; not sent"
+                )
+            body: dict[str, Json] = {"values": command.values, "timeout": timeout}
+            if with_id and command.id is not None:
+                body["id"] = command.id
+            answer = self._aggregator.command(device_id, body, left_s)
+        finally:
+            self._sending.release()
+        return {key: answer.get(key) for key in ("values", "outcome", "outcomes") if key in answer}
 
     def _command_members(
         self, group_id: str, command: Command, arrived: datetime, arrived_at: float

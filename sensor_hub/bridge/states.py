@@ -32,13 +32,15 @@ class _Device:
     availability: str | None = None
     error: tuple[str, str] | None = None  # code and severity of the error last sent
     error_at: float = 0.0
+    owes_state: bool = False  # the output did not take all of it
+    owes_availability: bool = False
     told: dict[str, bool] = field(default_factory=dict)  # property -> what the last event said of it
 
 
 class StatePublisher:
     """Remembers what the broker was told. Belongs to the bridge's loop: not thread-safe, never waits.
 
-    A device whose `bridge` does not name `output` is not published.
+    A device whose `bridge` does not name `output` is not published. What the output does not take is sent later.
     While `connected` is false it only keeps up to date; `announce` then tells everything anew.
     """
 
@@ -46,7 +48,7 @@ class StatePublisher:
         self,
         hub: HubConfig,
         topics: Topics,
-        publish: Callable[[Message], None],
+        publish: Callable[[Message], bool],
         clock: Clock,
         output: str = "mqtt",
     ) -> None:
@@ -55,6 +57,7 @@ class StatePublisher:
         self._devices = {sensor.sensor_id: _Device(sensor) for sensor in ours if sensor.enabled}
         self._disabled = [sensor.sensor_id for sensor in ours if not sensor.enabled]
         self._ages = Ages(clock)
+        self._behind: dict[str, None] = {}  # devices that owe something, the oldest first
         self.connected = False
 
     def online(self, device_id: str) -> bool:
@@ -97,18 +100,32 @@ class StatePublisher:
         )
 
     def tick(self) -> None:
-        """Send again what the update interval asks for."""
+        """Send what was not taken, and again what the update interval asks for."""
+        self._catch_up()
         now = self._clock.monotonic()
         for device in self._devices.values():
             if device.due_at <= now and device.sent is not None:
                 self._state(device, again=True)
 
+    def _catch_up(self) -> None:
+        for device_id in list(self._behind) if self.connected else []:
+            device = self._devices[device_id]
+            if device.owes_availability:
+                self._send_availability(device)
+            if device.owes_state:
+                self._send_state(device)
+            if device.owes_state or device.owes_availability:
+                return  # no room yet
+            del self._behind[device_id]
+
     def announce(self) -> None:
         """After a (re)connect: all retained topics once, because the broker may have lost them."""
         for device_id in self._disabled:
             self._send(self._topics.device(device_id, "availability"), "offline", retain=True)
+        self._behind.clear()
         for device in self._devices.values():
             device.sent, device.availability = None, None
+            device.owes_state = device.owes_availability = False
             device.sent_properties = dict.fromkeys(device.sent_properties)
             if device.snapshot is not None:
                 self._availability(device)
@@ -143,26 +160,33 @@ class StatePublisher:
         text = json.dumps(facts, sort_keys=True)  # as values, true and 1 would be the same
         if not again and text == device.sent:
             return
-        device.sent = text
         device.due_at = self._clock.monotonic() + self._hub.update_interval_s
-        self._send(
-            self._topics.device(device_id, "state"), state_payload(device_id, body), self._hub.mqtt.retain
-        )
-        self._properties(device, facts)
+        topic, retain = self._topics.device(device_id, "state"), self._hub.mqtt.retain
+        taken = self._send(topic, state_payload(device_id, body), retain, can_wait=True)
+        taken = self._properties(device, facts) and taken
+        device.sent, device.owes_state = text if taken else None, not taken
+        if not taken:
+            self._behind[device_id] = None
 
-    def _properties(self, device: _Device, facts: Mapping[str, Json]) -> None:
+    def _properties(self, device: _Device, facts: Mapping[str, Json]) -> bool:
+        """Whether all that differ were taken."""
         device_id, retain = device.config.sensor_id, self._hub.mqtt.retain
         texts = {
             self._topics.state_property(device_id, name): bare(value)
             for name, value in facts.items()
             if name not in _NOT_PROPERTIES
         }
+        told: dict[str, str | None] = {}
         for topic, text in texts.items():
-            if device.sent_properties.get(topic) != text:
-                self._send(topic, text, retain)
+            same = device.sent_properties.get(topic) == text
+            told[topic] = text if same or self._send(topic, text, retain, can_wait=True) else None
         for topic in device.sent_properties.keys() - texts.keys():
-            self._send(topic, "", retain=True)  # the device no longer has this property
-        device.sent_properties = dict(texts)
+            if not self._send(
+                topic, "", retain=True, can_wait=True
+            ):  # the device no longer has this property
+                told[topic] = None
+        device.sent_properties = told
+        return None not in told.values()
 
     def _availability(self, device: _Device) -> None:
         word = "online" if _is_fresh(device.snapshot) else "offline"
@@ -171,7 +195,14 @@ class StatePublisher:
         if device.availability is not None:
             device.sent = None  # back again: say the state even if the value is the old one
         device.availability = word
-        self._send(self._topics.device(device.config.sensor_id, "availability"), word, retain=True)
+        self._send_availability(device)
+
+    def _send_availability(self, device: _Device) -> None:
+        device_id, word = device.config.sensor_id, device.availability or "offline"
+        topic = self._topics.device(device_id, "availability")
+        device.owes_availability = not self._send(topic, word, retain=True, can_wait=True)
+        if device.owes_availability:
+            self._behind[device_id] = None
 
     def _error(self, device: _Device) -> None:
         fault = device.snapshot.fault if device.snapshot is not None else None
@@ -212,9 +243,9 @@ class StatePublisher:
         source = f"{self._hub.instance_id}_{device_id}"
         self._send(self._topics.global_events, wire.dumps({**body, "source": source}))
 
-    def _send(self, topic: str, payload: str, retain: bool = False) -> None:
-        if self.connected:
-            self._publish(Message(topic, payload, retain))
+    def _send(self, topic: str, payload: str, retain: bool = False, *, can_wait: bool = False) -> bool:
+        """False when it has to be sent again. What is not sent for want of a connection `announce` will say."""
+        return not self.connected or self._publish(Message(topic, payload, retain, can_wait))
 
     def _now(self) -> str:
         return wire.timestamp_text(self._clock.now())

@@ -6,13 +6,14 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from sensor_hub.config.model import SensorConfig, TransportConfig
 from sensor_hub.drivers.base import Driver, PropertySpec, options_of
 from sensor_hub.drivers.http_session import HttpSession, parse_json
 from sensor_hub.drivers.http_settings import (
     PLACEHOLDER,
+    READING_DEPTH_MAX,
     Command,
     Endpoint,
     HttpLine,
@@ -121,7 +122,7 @@ class HttpJson(Driver):
         if unknown:
             raise InvalidCommand(f"unknown property {unknown[0]}")
         for name, value in values.items():
-            problem = json_problem(value)
+            problem = json_problem(value) or _path_problem(sensor.settings.commands[name].url, value)
             if problem:
                 raise InvalidCommand(f"{name} {problem}")
         for name, value in values.items():
@@ -143,7 +144,7 @@ class HttpJson(Driver):
     def _write(self, sensor: _Sensor, command: Command, value: Json) -> None:
         endpoint = self._endpoint
         if command.url is not None:
-            endpoint = Endpoint.of(command.url.replace(PLACEHOLDER, quote(_text(value), safe="")))
+            endpoint = Endpoint.of(_url_with(command.url, value))
         body, headers = None, self._headers(sensor, command, endpoint)
         if command.body is not None:
             body = json.dumps(_filled(command.body, value), allow_nan=False).encode()
@@ -206,7 +207,7 @@ def _picked(document: Json, fields: Sequence[_Field]) -> Iterator[tuple[str, Jso
             if item.optional:
                 continue
             raise ReadFailed(f"{item.path} is missing from the answer") from None
-        problem = json_problem(value)
+        problem = json_problem(value, READING_DEPTH_MAX)
         if problem:
             raise ReadFailed(f"{item.path} {problem}")
         yield item.name, _boolean(item.path, value) if item.boolean else value
@@ -228,6 +229,19 @@ def _boolean(path: str, value: Json) -> bool:
     if known is None:
         raise ReadFailed(f"{path} is not true or false")
     return known
+
+
+def _url_with(template: str, value: Json) -> str:
+    return template.replace(PLACEHOLDER, quote(_text(value), safe=""))
+
+
+def _path_problem(template: str | None, value: Json) -> str | None:
+    """A value that would lead to another endpoint: `.` and `..` mean something as a whole part of a path."""
+    if template is None:
+        return None
+    places = [part for part in urlsplit(template).path.split("/") if PLACEHOLDER in part]
+    dots = any(unquote(_url_with(part, value)) in (".", "..") for part in places)
+    return "must not make a `.` or `..` of a part of the url's path" if dots else None
 
 
 def _filled(template: Json, value: Json) -> Json:

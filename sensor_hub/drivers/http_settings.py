@@ -17,7 +17,8 @@ from sensor_hub.drivers.base import PropertySpec, Settings
 from sensor_hub.drivers.settings import Flag, Number, Positive, check_property_names, one_of, within
 from sensor_hub.readings import Json
 
-DEPTH_MAX = 32
+VALUE_DEPTH_MAX = 32  # of what is sent to a device, as a command may have it
+READING_DEPTH_MAX = 16  # of what a device says: it is wrapped several times on its way
 Method = Literal["POST", "PUT", "PATCH", "GET"]
 Kind = Literal["number", "boolean", "text", "any"]
 PLACEHOLDER = "{value}"
@@ -45,15 +46,15 @@ def _check_headers(headers: dict[str, str]) -> dict[str, str]:
 HeaderText = Annotated[str, BeforeValidator(_header_text)]
 
 
-def json_problem(value: Json, depth: int = 0) -> str | None:
+def json_problem(value: Json, depth_max: int = VALUE_DEPTH_MAX) -> str | None:
     """What keeps a value from being sent as JSON to anybody: infinite, too deep, or text that is no Unicode."""
-    if depth > DEPTH_MAX:
+    if depth_max < 0:
         return "is nested too deeply"
     if isinstance(value, dict):
         parts: Iterable[Json] = itertools.chain(value.keys(), value.values())
-        return next(filter(None, (json_problem(part, depth + 1) for part in parts)), None)
+        return next(filter(None, (json_problem(part, depth_max - 1) for part in parts)), None)
     if isinstance(value, list):
-        return next(filter(None, (json_problem(part, depth + 1) for part in value)), None)
+        return next(filter(None, (json_problem(part, depth_max - 1) for part in value)), None)
     if isinstance(value, str):
         return "is no valid text" if any("\ud800" <= char <= "\udfff" for char in value) else None
     if isinstance(value, float):

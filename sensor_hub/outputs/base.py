@@ -9,11 +9,15 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One outgoing message: full topic, text payload (empty and retained: clears the topic)."""
+    """One outgoing message: full topic, text payload (empty and retained: clears the topic).
+
+    One that `can_wait` is refused where many wait already: its sender sends it later.
+    """
 
     topic: str
     payload: str
     retain: bool = False
+    can_wait: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +62,17 @@ class Output(Protocol):
     def connected(self) -> bool:
         """Whether a message published now has a way to go."""
 
+    def problem(self) -> str:
+        """What is wrong with the connection, in words; empty when nothing is known to be. Never waits.
+
+        Called every few seconds: it also asks a receiver that is silent for a sign of life.
+        """
+
     def start(self, take: Callable[[Event], None]) -> None:
         """Begin to connect in the background, for ever."""
 
-    def publish(self, message: Message) -> None:
-        """Send, or drop it with a warning when not connected. Never waits."""
+    def publish(self, message: Message) -> bool:
+        """Send; False when it was not taken (not connected, too many waiting) and is lost. Never waits."""
 
     def forget_retained(self) -> None:
         """Stop reporting Retained events (whatever was there has been seen)."""

@@ -41,8 +41,9 @@ def held(hub: Hub) -> Iterator[threading.Event]:
 def test_a_command_is_carried_out_and_answered(hub: Hub) -> None:
     since = hub.now()
     answer = hub.command("boiler", {"setpoint": 55.5, "pump": True})
-    assert answer.keys() == {"cmd_id", "status", "timestamp", "values"}
-    assert answer["status"] == "success"
+    assert answer.keys() == {"cmd_id", "status", "timestamp", "values", "outcome", "outcomes"}
+    assert (answer["status"], answer["outcome"]) == ("success", "verified")
+    assert answer["outcomes"] == {"setpoint": "verified", "pump": "verified"}
     assert answer["values"] == {"setpoint": 55.5, "pump": True}
     assert datetime.fromisoformat(answer["timestamp"]).utcoffset() is not None
     assert (hub.plc.words[10], hub.plc.bits[0]) == (555, True)
@@ -117,6 +118,25 @@ def test_a_payload_of_64_kib_with_a_nesting_of_32_is_taken(hub: Hub) -> None:
     assert len(payload) == 65_536
     hub.send("devices/lamp/cmd", payload)
     assert eventually(lambda: hub.answers("devices/lamp", cmd_id))[0]["status"] == "success"
+
+
+@pytest.mark.parametrize("text", ["é" * 32_000, "1E5," * 16_000])
+def test_a_payload_of_64_kib_is_taken_however_it_grows_on_its_way(hub: Hub, text: str) -> None:
+    cmd_id = fresh_id()
+    value = f"[{text}1]" if text.startswith("1") else f'"{text}"'
+    payload = f'{{"id": "{cmd_id}", "note": {value}}}'.encode()
+    assert 64_000 < len(payload) <= 65_536
+    hub.send("devices/lamp/cmd", payload)
+    assert eventually(lambda: hub.answers("devices/lamp", cmd_id))[0]["status"] == "success"
+    assert hub.http.writes("lamp/note")[-1] == json.loads(value)
+
+
+def test_without_values_a_nesting_of_32_is_taken(hub: Hub) -> None:
+    cmd_id = fresh_id()
+    nested = "[" * 31 + "]" * 31
+    hub.send("devices/lamp/cmd", f'{{"id": "{cmd_id}", "note": {nested}}}')
+    assert eventually(lambda: hub.answers("devices/lamp", cmd_id))[0]["status"] == "success"
+    assert hub.http.writes("lamp/note")[-1] == json.loads(nested)
 
 
 # device, command, code of the answer

@@ -57,6 +57,8 @@ def hub(request: pytest.FixtureRequest, broker: Embedded) -> Iterator[Hub]:
 
 
 def test_the_instance_is_online_and_its_states_are_retained(hub: Hub) -> None:
+    # it may be read after we are online
+    eventually(lambda: "devices/cellar/state/value" in hub.retained(), 30)
     found = hub.retained()
     assert found["status"] == b"online"
     assert found["devices/cellar/state/value"] == b"21.5"

@@ -95,7 +95,8 @@ def test_a_group_command_is_carried_out_by_all_members(hub: Hub) -> None:
     answer = hub.ask("groups/pumps", {"values": {"pump": True}})
     assert answer.keys() == {"cmd_id", "status", "timestamp", "results"}
     assert answer["status"] == "success"
-    assert answer["results"] == {"boiler": {"status": "success", "values": {"pump": True}}}
+    result = {"values": {"pump": True}, "outcome": "verified", "outcomes": {"pump": "verified"}}
+    assert answer["results"] == {"boiler": {"status": "success", **result}}
     assert hub.plc.bits[0] is True
     assert hub.command("boiler", {"pump": False})["status"] == "success"
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -488,6 +489,37 @@ def test_a_command_has_its_own_method_url_and_headers(method: str) -> None:
     _, request = command("a/b c", method=method, url="{base}/led?v={value}", headers={"X-Key": "own"})
     assert (request.command, request.path) == (method.upper(), "/led?v=a%2Fb%20c")
     assert request.headers["X-Key"] == "own"
+
+
+@pytest.mark.parametrize(
+    ("template", "value"),
+    [
+        ("/api/{value}/set", ".."),
+        ("/api/{value}", "."),
+        ("/api/{value}", ".."),
+        ("/api/.{value}/set", "."),
+        ("/api/%2e{value}/set", "."),
+    ],
+)
+def test_a_value_cannot_lead_to_another_endpoint(template: str, value: str) -> None:
+    with serving(pir=says(PIR)) as server:
+        commands = {"led": {"url": server.url(template)}, "other": {"url": server.url("/other")}}
+        with (
+            driver_for(server.url("/pir"), commands=commands) as driver,
+            pytest.raises(InvalidCommand, match="^led must not make a `.` or `..` of a part"),
+        ):
+            driver.write("yard", {"other": 1, "led": value})
+        assert server.seen == []
+
+
+@pytest.mark.parametrize("value", ["...", "..x", "a..", "../reset", ".%2e"])
+def test_dots_that_mean_nothing_are_sent(value: str) -> None:
+    path = "/led/" + quote(value, safe="")
+    with serving(**{path[1:]: says({})}) as server:
+        commands = {"led": {"url": server.url("/led/{value}")}}
+        with driver_for(server.url("/pir"), commands=commands) as driver:
+            assert driver.write("yard", {"led": value}) == {"led": value}
+        assert [request.path for request in server.seen] == [path]
 
 
 def test_headers_of_the_sensor_are_not_sent_to_a_commands_other_host() -> None:

@@ -1,7 +1,8 @@
-"""Requests that meet a defect, and devices that are not published; the aggregator is a double here."""
+"""Requests that meet a defect or too little time, and devices that are not published; the aggregator is a double."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from sensor_hub import wire
-from sensor_hub.bridge.requests import Requests
+from sensor_hub.bridge.requests import MAX_SENT, Requests
 from sensor_hub.clients import AggregatorClient
 from sensor_hub.config import load
 from sensor_hub.config.model import GroupConfig
@@ -29,33 +30,41 @@ def _defect() -> Json:
 
 
 class Aggregator(AggregatorClient):
-    """Carries out every command, and has a defect when it is about BROKEN."""
+    """Carries out every command (when `gate` is open), and has a defect when it is about BROKEN."""
 
     def __init__(self) -> None:
         super().__init__("http://127.0.0.1:9", "sensor_hub_01")
+        self.gate = threading.Event()
+        self.gate.set()
+        self.commanded: list[Json] = []
 
     def device(self, device_id: str) -> dict[str, Json]:
         return {"timestamp": "now", "value": 1 if device_id == GOOD else _defect()}
 
     def command(self, device_id: str, body: Mapping[str, Json], timeout_s: float) -> dict[str, Json]:
-        return {"values": body["values"] if device_id == GOOD else _defect()}
+        self.commanded.append(body["values"])
+        self.gate.wait(30)
+        return {"values": body["values"] if device_id != BROKEN else _defect()}
 
 
 class World:
     """Requests of the shipped instance with a group of both devices; what was published and what failed."""
 
-    def __init__(self, folder: Path, *unpublished: str) -> None:
+    def __init__(self, folder: Path, *unpublished: str, members: int = 0) -> None:
         hub = load({"INSTANCE_NAME": "sensor_hub_01"}, secrets_dir=folder)
-        hub = replace(hub, groups=(GroupConfig("both", (GOOD, BROKEN)),))
+        many = tuple(replace(hub.sensors[0], sensor_id=f"s{number}") for number in range(members))
+        groups = GroupConfig("both", (GOOD, BROKEN)), GroupConfig("many", [each.sensor_id for each in many])
+        hub = replace(hub, sensors=(*hub.sensors, *many), groups=groups)
+        self.aggregator, self.clock = Aggregator(), ManualClock()
         self.sent: list[Message] = []
         self.errors: list[tuple[str, str]] = []
         self.requests = Requests(
             hub,
             Topics("base", hub.instance_id),
-            Aggregator(),
+            self.aggregator,
             self.sent.append,
             lambda device_id: device_id not in unpublished,
-            ManualClock().clock,
+            self.clock.clock,
         )
 
     def answer(self) -> Any:
@@ -118,3 +127,41 @@ def test_a_get_publishes_the_whole_state(world: World) -> None:
         "device_id": GOOD,
         "state": {"timestamp": "now", "value": 1},
     }
+
+
+def test_a_command_with_hardly_any_time_left_is_not_sent(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.aggregator.gate = threading.Event()
+    world.requests.device_command(GOOD, b'{"id": "c1", "values": {"x": 1}}')
+    eventually(lambda: world.aggregator.commanded == [{"x": 1}])
+    world.requests.device_command(GOOD, b'{"id": "c2", "values": {"x": 2}}')
+    world.requests.device_command(GOOD, b'{"id": "c3", "values": {"x": 3}, "timeout": 9000}')
+    world.clock.advance(4.6)  # of 5
+    world.aggregator.gate.set()
+    eventually(lambda: len(world.sent) == 3)
+    answers = [wire.loads(message.payload) for message in world.sent]
+    assert [body.get("error") for body in answers if isinstance(body, dict)] == [
+        None,
+        "COMMAND_TIMEOUT",
+        None,
+    ]
+    assert "not sent" in world.sent[1].payload
+    assert world.aggregator.commanded == [{"x": 1}, {"x": 3}]
+
+
+def test_a_short_timeout_is_no_reason_not_to_send(world: World) -> None:
+    world.requests.device_command(GOOD, b'{"id": "c1", "values": {"x": 1}, "timeout": 100}')
+    assert world.answer()["status"] == "success"
+
+
+def test_the_members_of_a_large_group_are_asked_in_portions(tmp_path: Path) -> None:
+    world = World(tmp_path, members=3 * MAX_SENT)
+    world.aggregator.gate = threading.Event()
+    world.requests.group_command("many", b'{"id": "c1", "values": {"x": 1}, "timeout": 60000}')
+    eventually(lambda: len(world.aggregator.commanded) >= MAX_SENT)
+    threading.Event().wait(0.2)  # time enough for more
+    assert len(world.aggregator.commanded) == MAX_SENT
+    world.aggregator.gate.set()
+    answer = world.answer()
+    assert answer["status"] == "success"
+    assert len(answer["results"]) == 3 * MAX_SENT

@@ -28,13 +28,21 @@ class World:
     def __init__(self, hub: HubConfig, output: str = "mqtt") -> None:
         self.elapsed_s = self.wall_is_ahead_s = 0.0
         self.sent: list[Message] = []
+        self.room = 1_000_000  # so many messages are taken
         clock = Clock(
             lambda: START + timedelta(seconds=self.elapsed_s + self.wall_is_ahead_s), lambda: self.elapsed_s
         )
         topics = Topics("base", hub.instance_id)
         self.prefix = f"{topics.prefix}/devices/"
-        self.states = StatePublisher(hub, topics, self.sent.append, clock, output)
+        self.states = StatePublisher(hub, topics, self.publish, clock, output)
         self.states.connected = True
+
+    def publish(self, message: Message) -> bool:
+        if self.room == 0:
+            return False
+        self.room -= 1
+        self.sent.append(message)
+        return True
 
     def take(self) -> dict[str, str]:
         """What was sent since the last call: topic below `devices/` -> payload."""
@@ -268,3 +276,63 @@ def test_a_device_whose_bridge_does_not_name_mqtt_is_not_published(world: World,
     assert not other.states.publishes("motion_front_door")
     assert other.states.publishes("temp_living_room")
     assert not World(hub, "lines").states.publishes("temp_living_room")  # nor is it by another output
+
+
+@pytest.mark.parametrize("room", range(5))
+def test_what_is_not_taken_is_sent_as_soon_as_there_is_room(world: World, room: int) -> None:
+    world.motion(True, reading=Reading({"motion_detected": True, "battery_level": 9}, START))
+    world.states.announce()
+    everything = world.take()
+    world.room = room
+    world.states.announce()
+    world.states.tick()
+    first = world.take()
+    assert len(first) == room
+    world.room = 1_000_000
+    world.states.tick()
+    assert first | world.take() == everything
+    world.states.tick()
+    assert world.take() == {}
+
+
+def test_what_was_not_taken_of_a_change_is_sent_later_as_it_is_then(world: World) -> None:
+    both = Reading({"motion_detected": True, "battery_level": 9}, START)
+    world.motion(True, reading=both)
+    world.room = 0
+    assert world.motion(True, reading=Reading({"motion_detected": True}, START)) == {}
+    assert world.motion(False, reading=Reading({"motion_detected": False}, START)) == {}
+    world.room = 1_000_000
+    world.states.tick()
+    sent = world.take()
+    assert sent["motion_front_door/state/motion_detected"] == "false"
+    assert sent["motion_front_door/state/battery_level"] == ""
+    assert '"motion_detected":false' in sent["motion_front_door/state"]
+    world.states.tick()
+    assert world.take() == {}
+
+
+def test_an_availability_that_was_not_taken_is_sent_later(world: World) -> None:
+    world.motion(True)
+    world.room = 0
+    world.motion(None, error="READ_FAILED")
+    world.room = 1_000_000
+    world.states.tick()
+    assert world.take() == {"motion_front_door/availability": "offline"}
+
+
+def test_events_and_errors_are_not_refused_for_want_of_room(world: World) -> None:
+    sent = World.publish
+    seen: dict[str, bool] = {}
+
+    def publish(message: Message) -> bool:
+        seen[message.topic.removeprefix(world.prefix + "motion_front_door/")] = message.can_wait
+        return sent(world, message)
+
+    world.states._publish = publish
+    world.motion(True, error="READ_FAILED")
+    assert {name for name, can_wait in seen.items() if not can_wait} == {
+        "events",
+        "error",
+        "base/v1/global/events",
+    }
+    assert {"state", "state/motion_detected", "availability"} <= seen.keys()

@@ -23,6 +23,7 @@ from sensor_hub.commands import (
     Memory,
     Unanswerable,
     check_not_stale,
+    from_outside,
     parse,
 )
 from sensor_hub.errors import HubError, InvalidCommand, ReadOnly, StaleCommand
@@ -56,7 +57,7 @@ def payload(body: Any) -> bytes:
     ],
 )
 def test_a_command_is_parsed(body: Any, command: Command) -> None:
-    assert parse(payload(body)) == command
+    assert from_outside(payload(body)) == parse(payload(body)) == command
 
 
 @pytest.mark.parametrize(
@@ -84,15 +85,24 @@ def test_a_command_is_parsed(body: Any, command: Command) -> None:
 )
 def test_what_cannot_be_answered_says_what_kind_it_is(data: bytes, kind: str) -> None:
     with pytest.raises(Unanswerable) as caught:
-        parse(data)
+        from_outside(data)
     assert (caught.value.kind, caught.value.code) == (kind, "INVALID_COMMAND")
 
 
 def test_a_command_may_have_64_kib_and_32_levels() -> None:
     data = b'{"a": "' + b"x" * (MAX_PAYLOAD_BYTES - 9) + b'"}'
     assert len(data) == 64 * 1024
-    assert parse(data).id is None
-    assert parse(b'{"a": ' + b"[" * 31 + b"]" * 31 + b"}").id is None
+    assert from_outside(data).id is None
+    assert from_outside(b'{"a": ' + b"[" * 31 + b"]" * 31 + b"}").id is None
+
+
+def test_what_was_within_the_limits_still_is_when_a_service_hands_it_on() -> None:
+    deep: Any = 1
+    for _ in range(31):
+        deep = [deep]
+    for values in ({"a": deep}, {"a": "x" * (MAX_PAYLOAD_BYTES - 9)}):
+        assert from_outside(payload(values)).values == values
+        assert parse(payload({"id": "c1", "values": values, "timeout": 5000.0})).values == values
 
 
 @given(st.binary(max_size=200) | st.text(alphabet='{}[]",:0123456789.eE+-idvaluestrfln \\').map(str.encode))

@@ -27,8 +27,8 @@ def instance_id(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     shutil.rmtree(runtime.run_dir(name))
 
 
-def loop_turned(instance_id: str, ago_s: float, *, connected: bool = True) -> None:
-    facts = {"connected": connected, "loop_turned_at": time.monotonic() - ago_s, "detail": ""}
+def loop_turned(instance_id: str, ago_s: float, *, connected: bool = True, detail: str = "") -> None:
+    facts = {"connected": connected, "loop_turned_at": time.monotonic() - ago_s, "detail": detail}
     (runtime.run_dir(instance_id) / "bridge.json").write_text(json.dumps(facts))
 
 
@@ -46,6 +46,20 @@ def test_a_loop_must_have_turned_within_30_seconds(instance_id: str, ago_s: floa
 def test_a_broker_that_is_away_is_named(instance_id: str) -> None:
     loop_turned(instance_id, 1, connected=False)
     assert health.reasons(instance_id) == ["no MQTT connection to broker:1883"]
+
+
+@pytest.mark.parametrize(
+    ("connected", "reason"),
+    [
+        (False, "no MQTT connection to broker:1883: why"),
+        (True, "MQTT broker broker:1883: why"),
+    ],
+)
+def test_what_the_bridge_says_of_its_connection_is_told(
+    instance_id: str, connected: bool, reason: str
+) -> None:
+    loop_turned(instance_id, 1, connected=connected, detail="why")
+    assert health.reasons(instance_id) == [reason]
 
 
 def test_a_bridge_that_never_turned_is_a_reason(instance_id: str) -> None:

@@ -78,6 +78,12 @@ def test_anything_else_is_refused(text: str | bytes) -> None:
         wire.loads(text)
 
 
+def test_services_may_nest_deeper_than_others() -> None:
+    assert wire.loads(nested(wire.INNER_NESTING), wire.INNER_NESTING)
+    with pytest.raises(wire.MalformedJson, match="nested deeper than 64"):
+        wire.loads(nested(wire.INNER_NESTING + 1), wire.INNER_NESTING)
+
+
 @given(st.binary() | st.text() | st.text(alphabet='{}[]",:0123456789.eE+-truefalsn \\u'))
 def test_any_input_is_read_or_refused(text: str | bytes) -> None:
     try:

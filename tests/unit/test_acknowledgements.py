@@ -1,0 +1,63 @@
+"""How long a broker has been silent; its answers are paho's."""
+
+from __future__ import annotations
+
+import pytest
+from paho.mqtt.client import MQTT_ERR_CONN_LOST, MQTTMessageInfo
+
+from sensor_hub.outputs.acknowledgements import ASK_AFTER_S, Acknowledgements
+
+
+@pytest.fixture
+def broker() -> Acknowledgements:
+    acknowledgements = Acknowledgements()
+    acknowledgements.connected(0)
+    return acknowledgements
+
+
+def sent(broker: Acknowledgements, at: float) -> MQTTMessageInfo:
+    info = MQTTMessageInfo(1)
+    broker.sent(info, at)
+    return info
+
+
+def test_a_broker_that_owes_nothing_is_not_silent(broker: Acknowledgements) -> None:
+    assert broker.silent_s(1000) == 0
+    sent(broker, 1000)._set_as_published()
+    assert (broker.silent_s(2000), broker.backlog(2000)) == (0, 0)
+
+
+def test_silence_counts_from_the_oldest_message_that_is_not_acknowledged(broker: Acknowledgements) -> None:
+    sent(broker, 10)
+    sent(broker, 20)
+    assert broker.silent_s(35) == 25
+    assert broker.backlog(35) == 2
+
+
+def test_a_slow_broker_that_answers_is_not_silent(broker: Acknowledgements) -> None:
+    infos = [sent(broker, 10) for _ in range(5)]
+    for step, info in enumerate(infos[:4]):
+        info._set_as_published()
+        assert broker.silent_s(30 + 15 * step) == 0
+    assert broker.silent_s(30 + 15 * 3 + 7) == 7
+
+
+def test_a_broker_of_which_nothing_was_heard_is_asked_once(broker: Acknowledgements) -> None:
+    assert not broker.asks(ASK_AFTER_S)
+    assert broker.asks(ASK_AFTER_S + 1)
+    assert not broker.asks(ASK_AFTER_S + 2)
+    assert broker.silent_s(ASK_AFTER_S + 11) == 10
+    broker.answered(ASK_AFTER_S + 12)
+    assert broker.silent_s(ASK_AFTER_S + 20) == 0
+    assert broker.asks(2 * ASK_AFTER_S + 13)
+
+
+def test_a_new_connection_owes_nothing(broker: Acknowledgements) -> None:
+    sent(broker, 1)
+    broker.connected(100)
+    assert (broker.silent_s(200), broker.backlog(200)) == (0, 0)
+
+
+def test_a_message_that_was_lost_with_its_connection_is_not_waited_for(broker: Acknowledgements) -> None:
+    sent(broker, 1).rc = MQTT_ERR_CONN_LOST
+    assert broker.backlog(2) == 0
