@@ -14,7 +14,7 @@ from sensor_hub.config import values
 from sensor_hub.config.dotenv_file import read_dotenv
 from sensor_hub.config.emulated import Emulation
 from sensor_hub.config.instance_file import Document, document_of, read_json
-from sensor_hub.config.model import HubConfig, Report, SensorConfig, TransportConfig
+from sensor_hub.config.model import HubConfig, Parallelism, Report, SensorConfig, TransportConfig
 from sensor_hub.config.problems import Problems
 from sensor_hub.config.secrets import SecretText, Vault, read_secret_lines, url_secrets
 from sensor_hub.config.sensors import Inventory, take_inventory
@@ -26,6 +26,7 @@ from sensor_hub.config.services import (
     service_configs,
 )
 from sensor_hub.config.settings import BY_NAME, SETTINGS, Given, Resolved, Variable, from_variables, resolve
+from sensor_hub.config.transports import Common
 from sensor_hub.config.values import BadValueError
 from sensor_hub.errors import ConfigError, Problem
 
@@ -89,6 +90,7 @@ class _Reader:
         secrets_dir: Path,
     ) -> None:
         self.problems = Problems()
+        self.warnings: list[Problem] = []
         self.secrets: list[str] = []
         self._file = file
         self._secrets_dir = secrets_dir
@@ -113,18 +115,22 @@ class _Reader:
         for value in settings.values.values():
             self.secrets += url_secrets(value) if isinstance(value, str) else ()
         poll_interval_s = settings.number("POLL_INTERVAL")
-        emulation = Emulation(instance_id, emulator_port(settings), poll_interval_s)
-        inventory = take_inventory(document, emulation, poll_interval_s, self.problems)
+        common = Common(Parallelism(settings.known("PARALLELISM", str)), self.root / "register_maps")
+        emulation = Emulation(instance_id, emulator_port(settings), poll_interval_s, common.parallelism)
+        inventory = take_inventory(document, emulation, poll_interval_s, self.problems, common)
         enabled = _enabled(document, self.problems)
         check_together(settings, emulation, self.problems)
         if check_options is not None:
             for transport, sensors in inventory.lines():
-                self.problems.extend(check_options(transport, sensors))
+                found = list(check_options(transport, sensors))
+                self.problems.extend(problem for problem in found if problem.fatal)
+                self.warnings.extend(problem for problem in found if not problem.fatal)
         config = None
         if not self.problems:
             config = self._config(settings, instance_id, enabled, inventory, emulation)
         derived = {"IOT2MQTT_PATH": str(self.root), **derived_defaults(settings)}
-        return Report(config, self.problems.listed(self.secrets), settings.settings(derived))
+        problems = self.problems.listed(self.secrets)
+        return Report(config, problems, settings.settings(derived), self.warnings)
 
     def _instance(self) -> tuple[Document, str, list[Given]]:
         """The instance's file and id, and the levels above `.env`."""

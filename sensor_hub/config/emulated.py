@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from sensor_hub.config.model import EmulatorConfig, Handler, TransportConfig
+from sensor_hub.config.model import EmulatorConfig, Handler, Parallelism, TransportConfig
 from sensor_hub.config.settings import Resolved, as_text
 from sensor_hub.config.transports import http_transport
 from sensor_hub.readings import Json
@@ -23,12 +23,15 @@ class Emulation:
     A disabled sensor keeps its place (so that enabling it moves nobody), but the emulator does not serve it.
     """
 
-    def __init__(self, instance_id: str, port: int, poll_interval_s: float) -> None:
+    def __init__(
+        self, instance_id: str, port: int, poll_interval_s: float, parallelism: Parallelism = Parallelism.AUTO
+    ) -> None:
         self.transports: dict[str, TransportConfig] = {}
         self.port = port
         self.motion: list[Json] = []
         self._instance_id = instance_id
         self._poll_interval_s = poll_interval_s
+        self._parallelism = parallelism
         self._units: dict[str, list[Json]] = {}
         self._count = 0
 
@@ -70,6 +73,7 @@ class Emulation:
                 path=transport_id,
                 options={"baudrate": BAUDRATE},
                 write=True,
+                parallelism=self._parallelism,
                 emulated=True,
             )
         return self.transports[transport_id]

@@ -19,6 +19,30 @@ class Handler(StrEnum):
     HTTP = "http_poller"
 
 
+class Parallelism(StrEnum):
+    """Where a line is driven: in one thread with others of the service, in one of its own, in a process of its own.
+
+    `auto`: a service's only line in its own process, several in a process each.
+    """
+
+    AUTO = "auto"
+    SINGLE = "single"
+    THREAD = "thread"
+    PROCESS = "process"
+
+
+class WriteChecks(StrEnum):
+    """What is checked before a command is sent on a line that may be written (`write` in the configuration).
+
+    `full` ("true"): the device holds what its configuration allows (most of it), so does the property now, and so
+    will it. `relaxed`: the last two. `unsafe`: that the value can be encoded.
+    """
+
+    FULL = "true"
+    RELAXED = "relaxed"
+    UNSAFE = "unsafe"
+
+
 @dataclass(frozen=True, slots=True)
 class MqttConfig:
     """The broker and how to talk to it. `password` never appears in a repr."""
@@ -64,6 +88,8 @@ class TransportConfig:
     read_interval_s: float = 5.0
     timeout_s: float = 0.5
     write: bool = False  # may commands be sent on this line at all
+    write_checks: WriteChecks = WriteChecks.FULL
+    parallelism: Parallelism = Parallelism.AUTO
     reconnect_backoff_s: float = 1.0
     reconnect_timeout_s: float = 0.0  # 0: try for ever
     bridge: Sequence[str] = ("mqtt",)
@@ -72,6 +98,7 @@ class TransportConfig:
     model: str = ""
     serial_number: str = ""
     emulated: bool = False
+    register_maps: Path | None = None  # the users' folder of device definitions; may not exist
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,3 +186,4 @@ class Report:
     config: HubConfig | None
     problems: Sequence[Problem]
     settings: Sequence[Setting]
+    warnings: Sequence[Problem] = ()

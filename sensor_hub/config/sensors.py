@@ -14,6 +14,7 @@ from sensor_hub.config.transports import (
     HTTP_TIMEOUT_S,
     OUTPUT_NAMES,
     TIMEOUT_RANGE_S,
+    Common,
     http_transport,
     http_transport_id,
     output_names,
@@ -46,12 +47,12 @@ class Inventory:
 
 
 def take_inventory(
-    document: Document, emulation: Emulation, poll_interval_s: float, problems: Problems
+    document: Document, emulation: Emulation, poll_interval_s: float, problems: Problems, common: Common
 ) -> Inventory:
     """Everything in the file, with a problem for all that is wrong. Emulated sensors get their place."""
     entries = list(_entries(document, problems))
     is_emulated = [not fields.has("transport") and not fields.has("url") for fields, _ in entries]
-    transports, ids = parse_transports(document, problems, (LINE_ID,) if any(is_emulated) else ())
+    transports, ids = parse_transports(document, problems, (LINE_ID,) if any(is_emulated) else (), common)
     inventory = Inventory(transports, transport_ids=ids)
     for fields, lenient in entries:
         sensor = _Builder(fields, lenient, inventory, emulation, poll_interval_s).build()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from sensor_hub.config import values
-from sensor_hub.config.model import Setting
+from sensor_hub.config.model import Parallelism, Setting
 from sensor_hub.config.problems import Problems
 from sensor_hub.config.secrets import mask_url, protect
 from sensor_hub.config.values import BadValueError, Parser, is_blank
@@ -111,6 +111,14 @@ SETTINGS: Sequence[Variable] = (
         "CACHE_TTL", 10.0, 0, 3600, "seconds a reading is served from the aggregator's cache", "cache_ttl"
     ),
     _number("POLL_INTERVAL", 5.0, 0.2, 3600, "seconds between HTTP polls", "poll_interval"),
+    Variable(
+        "PARALLELISM",
+        values.choice(tuple(Parallelism)),
+        "auto",
+        "what drives each line",
+        "|".join(Parallelism),
+        file_key="parallelism",
+    ),
     Variable("LOG_LEVEL", values.choice(_LEVELS), "INFO", "least severity that is logged", "|".join(_LEVELS)),
     Variable("LOG_FORMAT", values.choice(("text", "json")), "text", "form of log lines", "text|json"),
     Variable("TZ", values.time_zone, values.time_zone("UTC"), "zone of timestamps", "IANA zone"),

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from sensor_hub.config import values
 from sensor_hub.config.instance_file import Document
-from sensor_hub.config.model import Handler, TransportConfig
+from sensor_hub.config.model import Handler, Parallelism, TransportConfig, WriteChecks
 from sensor_hub.config.problems import Fields, Problems
 from sensor_hub.config.values import Parser
 from sensor_hub.readings import Json
@@ -19,6 +21,18 @@ HTTP_TIMEOUT_S = 3.0
 TIMEOUT_RANGE_S = (0.01, 300.0)
 
 
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What holds for all lines of a hub."""
+
+    parallelism: Parallelism = Parallelism.AUTO
+    register_maps: Path | None = None  # the users' folder of device definitions
+
+
+def _parallelism(value: Json) -> Parallelism:
+    return Parallelism(values.choice(tuple(Parallelism))(value))
+
+
 def output_names(value: Json) -> tuple[str, ...]:
     """Parser of `bridge`: names of outputs, or one name."""
     names = value if isinstance(value, list) else [value]
@@ -27,11 +41,11 @@ def output_names(value: Json) -> tuple[str, ...]:
 
 
 def parse_transports(
-    document: Document, problems: Problems, reserved: Sequence[str]
+    document: Document, problems: Problems, reserved: Sequence[str], common: Common
 ) -> tuple[dict[str, TransportConfig], set[str]]:
     """The transports that are well formed, by id, and the ids that are in use at all.
 
-    `reserved`: an id may not start with any of these.
+    `reserved`: an id may not start with any of these. `common`: what they do not say themselves.
     """
     built: dict[str, TransportConfig] = {}
     places: dict[str, str] = {}
@@ -49,7 +63,7 @@ def parse_transports(
                         "transport_id", f"ids starting with {prefix!r} are reserved for emulated lines"
                     )
         url_key = "url" if fields.has("url") else "port"
-        transport = _transport(fields, transport_id or "")
+        transport = _transport(fields, transport_id or "", common)
         port = None if transport is None else _serial_port(transport.url)
         if port is not None and owners.setdefault(port, path) != path:
             fields.fail(url_key, f"is the same line as {owners[port]}; put its sensors on that transport")
@@ -73,7 +87,7 @@ def _serial_port(url: str) -> str | None:
     return gateway or None
 
 
-def _transport(fields: Fields, transport_id: str) -> TransportConfig | None:
+def _transport(fields: Fields, transport_id: str, common: Common) -> TransportConfig | None:
     driver = fields.need("driver", values.text)
     url = fields.need("url", values.text, otherwise="port")
     if fields.has("port"):
@@ -81,6 +95,7 @@ def _transport(fields: Fields, transport_id: str) -> TransportConfig | None:
         if port and url and port != url:
             fields.fail("port", "is another word for url, and url says something else; leave one out")
     fields.drop("port")
+    write = fields.take("write", values.write_mode, "false")
     transport = TransportConfig(
         transport_id=transport_id,
         driver=driver or "",
@@ -89,7 +104,10 @@ def _transport(fields: Fields, transport_id: str) -> TransportConfig | None:
         path=fields.path,
         read_interval_s=fields.take("read_interval", values.number(0.05, 86400), 5.0),
         timeout_s=fields.take("timeout_s", values.number(*TIMEOUT_RANGE_S), 0.5),
-        write=fields.take("write", values.boolean, False),
+        write=write != "false",
+        write_checks=WriteChecks.FULL if write == "false" else WriteChecks(write),
+        parallelism=fields.take("parallelism", _parallelism, common.parallelism),
+        register_maps=common.register_maps,
         reconnect_backoff_s=fields.take("reconnect_backoff_ms", values.number(10, 600_000), 1000.0) / 1000,
         reconnect_timeout_s=fields.take("reconnect_timeout_sec", values.number(0, 31_536_000), 0.0),
         bridge=fields.take("bridge", output_names, tuple(OUTPUT_NAMES)),

@@ -17,6 +17,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from sensor_hub.config.model import WriteChecks
 from sensor_hub.readings import Json
 
 T = TypeVar("T")
@@ -114,6 +115,17 @@ def boolean(value: Json) -> bool:
     raise refuse("true or false", value)
 
 
+def write_mode(value: Json) -> str:
+    """`write` of a transport: "false", or one of WriteChecks."""
+    modes = (WriteChecks.RELAXED, WriteChecks.UNSAFE)
+    if isinstance(value, str) and value.strip().lower() in modes:
+        return value.strip().lower()
+    try:
+        return "true" if boolean(value) else "false"
+    except BadValueError:
+        raise refuse("true, false, relaxed or unsafe", value) from None
+
+
 def text(value: Json) -> str:
     """A printable text, without spaces around it."""
     if not isinstance(value, str):
@@ -206,4 +218,5 @@ def time_zone(value: Json) -> tzinfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise refuse("a time zone like UTC or Europe/Berlin", value) from None
+        allowed = "the name of a time zone like UTC or Europe/Berlin (a POSIX rule like CET-1CEST is none)"
+        raise refuse(allowed, value) from None

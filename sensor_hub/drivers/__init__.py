@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from sensor_hub.config.model import SensorConfig, TransportConfig
+from sensor_hub.drivers import budget
+from sensor_hub.drivers.ascii_line import AsciiLine
 from sensor_hub.drivers.base import Driver
 from sensor_hub.drivers.http_json import HttpJson
 from sensor_hub.drivers.modbus import ModbusRtu, ModbusTcp
+from sensor_hub.drivers.rapi import Rapi
 from sensor_hub.errors import Problem
 
-DRIVERS: Mapping[str, type[Driver]] = {driver.name: driver for driver in (ModbusRtu, ModbusTcp, HttpJson)}
+DRIVERS: Mapping[str, type[Driver]] = {
+    driver.name: driver for driver in (ModbusRtu, ModbusTcp, Rapi, AsciiLine, HttpJson)
+}
 
 
 def check_options(transport: TransportConfig, sensors: Iterable[SensorConfig]) -> Iterator[Problem]:
@@ -20,6 +25,11 @@ def check_options(transport: TransportConfig, sensors: Iterable[SensorConfig]) -
         known = ", ".join(sorted(DRIVERS))
         yield Problem(f"{transport.path}.driver", f"unknown driver {transport.driver!r}; known are {known}")
         return
-    yield from driver.check_transport(transport)
+    found = list(driver.check_transport(transport))
+    sensors = list(sensors)
     for sensor in sensors:
-        yield from driver.check_sensor(sensor, transport)
+        found += driver.check_sensor(sensor, transport)
+    yield from found
+    if not any(problem.fatal for problem in found):
+        enabled = [sensor for sensor in sensors if sensor.enabled]
+        yield from budget.check(transport, driver(transport, enabled).load())

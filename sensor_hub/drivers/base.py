@@ -1,6 +1,10 @@
 """What a driver is: it owns one line, validates its own options, reads and writes devices.
 
-A driver is used by one thread at a time (its line's worker). It raises the hub's errors and nothing else.
+A driver is used by one thread at a time (its line's worker). It raises the hub's errors and nothing else; whoever
+uses it counts what happened (see `errors`: ReadTimeout, BrokenFrame, DeviceRefused).
+
+A driver whose devices are read whole implements `read`; one that reads points (registers) implements `plan` and
+`exchange`. One whose devices speak unasked sets `listens` and implements `listen`.
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, NamedTuple, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -58,12 +62,40 @@ class LineCounters:
     commands: int = 0
 
 
+class Point(NamedTuple):
+    """One property of one sensor."""
+
+    sensor_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What one transaction reads; all points are of one unit. Drivers add what they need to know."""
+
+    unit_id: int | str
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a unit asks of its line when everything is read at its interval.
+
+    `share` is the part of the line's time, 1.0 is all of it (frames, silences, delays; no timeouts).
+    """
+
+    unit_id: int | str
+    transactions_per_s: float
+    share: float
+
+
 class Driver(ABC):
     """One protocol on one line."""
 
     name: ClassVar[str]
     transport_settings: ClassVar[type[Settings]]
     sensor_settings: ClassVar[type[Settings]]
+    listens: ClassVar[bool] = False  # devices of this protocol may speak unasked: see `listen`
 
     def __init__(self, transport: TransportConfig, sensors: Sequence[SensorConfig]) -> None:
         """Take validated configuration (see `check_transport`, `check_sensor`); open nothing yet."""
@@ -86,16 +118,48 @@ class Driver(ABC):
     def close(self) -> None:
         """Close the line; never raises; may be called twice."""
 
-    @abstractmethod
-    def read(self, sensor_id: str) -> Mapping[str, Json]:
-        """Ask the device now: property -> value.
+    def is_polled(self, sensor_id: str) -> bool:
+        """False for a sensor that only speaks unasked: it is never read in the background."""
+        return True
 
-        Raises ReadTimeout, ReadFailed, DeviceRefused for the device, TransportDown for the line.
+    def plan(self, points: Sequence[Point]) -> Sequence[Block]:
+        """The transactions that read these points, which are of one unit.
+
+        May leave out points that the device has refused, but never all of a sensor's. After an `exchange` that
+        raised DeviceRefused the plan of its block's points may be finer than before.
         """
+        sensors = dict.fromkeys(point.sensor_id for point in points)
+        return [
+            Block(self.unit_id(sensor_id), tuple(point for point in points if point.sensor_id == sensor_id))
+            for sensor_id in sensors
+        ]
+
+    def exchange(self, block: Block) -> Mapping[Point, Json]:
+        """Do one transaction of `plan`'s: the values of its points (more of the same sensors are welcome).
+
+        Raises ReadTimeout, ReadFailed (BrokenFrame), DeviceRefused for the device, TransportDown for the line.
+        """
+        sensor_id = block.points[0].sensor_id
+        return {Point(sensor_id, name): value for name, value in self.read(sensor_id).items()}
+
+    def read(self, sensor_id: str) -> Mapping[str, Json]:
+        """Ask the device now, for all its properties at once. Raises as `exchange` does."""
+        raise NotImplementedError
 
     @abstractmethod
     def write(self, sensor_id: str, values: Mapping[str, Json]) -> Mapping[str, Json]:
-        """Send checked values; property -> what was written. Raises as `read` does."""
+        """Send checked values; property -> what was sent. Raises as `exchange` does."""
+
+    def listen(self, within_s: float) -> Mapping[str, Mapping[str, Json] | None]:
+        """Wait at most so long for devices that speak unasked: sensor -> values, None: read it now.
+
+        Raises TransportDown. Called while the line has nothing else to do, if `listens`.
+        """
+        raise NotImplementedError
+
+    def load(self) -> Sequence[Load]:
+        """How busy each unit keeps the line; empty where the line has no such limit."""
+        return ()
 
     @classmethod
     def check_transport(cls, transport: TransportConfig) -> Iterator[Problem]:

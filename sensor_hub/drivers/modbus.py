@@ -1,78 +1,113 @@
-"""Modbus RTU and TCP: one transaction per property, every failure named after what happened."""
+"""Modbus RTU and TCP: points read in blocks, values written, every failure named after what happened."""
 
 from __future__ import annotations
 
 import logging
-import math
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 from pymodbus.exceptions import ModbusException
 from pymodbus.pdu import ModbusPDU
 
-from sensor_hub.config.model import SensorConfig, TransportConfig
-from sensor_hub.drivers.base import Driver, PropertySpec, options_of
-from sensor_hub.drivers.modbus_codec import decode, encode
-from sensor_hub.drivers.modbus_frames import EXCEPTION_NAMES
+from sensor_hub import logs
+from sensor_hub.config.model import SensorConfig, TransportConfig, WriteChecks
+from sensor_hub.drivers.base import Block, Driver, Load, Point, PropertySpec, options_of
+from sensor_hub.drivers.modbus_frames import EXCEPTION_NAMES, TARGET_SILENT
+from sensor_hub.drivers.modbus_plan import MAX_WRITTEN, ModbusBlock
+from sensor_hub.drivers.modbus_register import Register, Table
 from sensor_hub.drivers.modbus_rtu_client import RtuClient
 from sensor_hub.drivers.modbus_settings import (
+    LineSettings,
+    MapError,
     ModbusSensor,
-    Register,
+    ModbusTcpSensor,
     RtuSettings,
     TcpSettings,
-    serial_url_problem,
     tcp_address,
 )
 from sensor_hub.drivers.modbus_tcp_client import TcpClient
+from sensor_hub.drivers.modbus_timing import SerialTiming
+from sensor_hub.drivers.modbus_units import Device, Unit, units_of
+from sensor_hub.drivers.serial_port import serial_url_problem
 from sensor_hub.errors import (
     DeviceRefused,
-    HubError,
     InvalidCommand,
     Problem,
     ReadFailed,
     ReadTimeout,
     TransportDown,
+    ValueOutOfRange,
 )
 from sensor_hub.readings import Json
 
+log = logs.get(__name__)
+
 Client = RtuClient | TcpClient
+
+_READERS: Mapping[Table, str] = {
+    "coil": "read_coils",
+    "discrete": "read_discrete_inputs",
+    "holding": "read_holding_registers",
+    "input": "read_input_registers",
+}
 
 
 class ModbusDriver(Driver):
     """What both kinds of Modbus lines share."""
 
-    sensor_settings = ModbusSensor
+    transport_settings: ClassVar[type[LineSettings]]
+    sensor_settings: ClassVar[type[ModbusSensor]] = ModbusSensor
 
     def __init__(self, transport: TransportConfig, sensors: Sequence[SensorConfig]) -> None:
         """Take validated configuration; open nothing."""
         super().__init__(transport, sensors)
-        self._sensors = {
-            sensor.sensor_id: ModbusSensor.model_validate(dict(options_of(type(self), sensor)))
-            for sensor in sensors
-        }
+        self._settings = self.transport_settings.model_validate(dict(transport.options))
+        self._devices = {sensor.sensor_id: self._prepare(sensor) for sensor in sensors}
+        self._units = units_of(list(self._devices.values()), self._settings.delay_ms / 1000)
+        self._told: set[Point] = set()
         self._client: Client | None = None
         # Its errors are ours to tell, once per change of state; it would tell every failed poll.
         logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
+
+    def _prepare(self, sensor: SensorConfig) -> Device:
+        settings = self.sensor_settings.model_validate(dict(options_of(type(self), sensor)))
+        profile = settings.device(self.transport.register_maps, self.transport.read_interval_s)
+        return Device.of(sensor.sensor_id, settings.unit_id, profile, sensor.interval_s)
 
     @abstractmethod
     def _new_client(self) -> Client:
         """A client for the line, not connected yet."""
 
+    @property
+    def _delays_s(self) -> Mapping[int, float]:
+        return {unit_id: unit.delay_s for unit_id, unit in self._units.items()}
+
+    def _unit(self, sensor_id: str) -> Unit:
+        return self._units[self.unit_id(sensor_id)]
+
     def unit_id(self, sensor_id: str) -> int:
-        """Modbus unit id, 1..247."""
-        return self._sensors[sensor_id].unit_id
+        """Modbus unit id."""
+        return self._devices[sensor_id].unit_id
 
     def properties(self, sensor_id: str) -> Mapping[str, PropertySpec]:
         """The sensor's registers as properties; writable only if the line is."""
-        registers = self._sensors[sensor_id].registers
+        registers = self._devices[sensor_id].registers
         return {name: item.spec(item.write and self.transport.write) for name, item in registers.items()}
 
+    def is_polled(self, sensor_id: str) -> bool:
+        """False for a sensor that can only be written."""
+        return bool(self._devices[sensor_id].spans)
+
     def connect(self) -> None:
-        """Open the line. Raises TransportDown with the reason."""
+        """Open the line. Raises TransportDown with the reason. What is on it may be other devices now."""
         self.close()
         client = self._new_client()
         client.connect()
         self._client = client
+        for unit in self._units.values():
+            unit.learned.forget()
 
     def close(self) -> None:
         """Close the line; never raises."""
@@ -80,112 +115,194 @@ class ModbusDriver(Driver):
         if client is not None:
             client.close()
 
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    def plan(self, points: Sequence[Point]) -> Sequence[ModbusBlock]:
+        """As few transactions as the unit takes. What it refused is left out where its sensor has other points."""
+        return self._unit(points[0].sensor_id).plan(points, time.monotonic()) if points else ()
+
+    def exchange(self, block: Block) -> Mapping[Point, Json]:
+        """One transaction. A value that is none (NaN) is left out, unless all are. Raises as Driver.exchange."""
+        assert isinstance(block, ModbusBlock)
+        learned, span = self._units[block.unit_id].learned, block.span
+
+        def ask(client: Client) -> ModbusPDU:
+            answer: ModbusPDU = getattr(client, _READERS[span.table])(
+                span.address, count=span.count, device_id=block.unit_id
+            )
+            return answer
+
+        try:
+            answer = self._ask(ask)
+            if answer.isError():
+                raise _refusal(answer)
+        except ReadTimeout:
+            learned.keep_silent(span, time.monotonic())
+            raise
+        except DeviceRefused as error:
+            self._learn(block, answer.exception_code, error)
+            raise
+        learned.answer(span, time.monotonic())
+        return self._values(block, answer)
+
     def read(self, sensor_id: str) -> dict[str, Json]:
-        """Read all properties, one transaction each; the first failure is the read's."""
-        sensor = self._sensors[sensor_id]
-        return {name: self._read(sensor.unit_id, item) for name, item in sensor.registers.items()}
+        """Read all properties; the first failure is the read's, but a block that is refused is read in parts."""
+        waiting = list(self.plan(list(self._devices[sensor_id].spans)))
+        values: dict[str, Json] = {}
+        while waiting:
+            block = waiting.pop(0)
+            try:
+                read = self.exchange(block)
+            except DeviceRefused:
+                finer = list(self.plan(block.points))
+                if finer == [block] or not (finer or waiting or values):
+                    raise
+                waiting[:0] = finer
+            else:
+                values |= {point.name: value for point, value in read.items()}
+        return values
+
+    def _learn(self, block: ModbusBlock, code: int, error: DeviceRefused) -> None:
+        for point in self._units[block.unit_id].refused(block, code, time.monotonic()):
+            if point not in self._told:
+                self._told.add(point)
+                log.warning(
+                    "register refused", sensor=point.sensor_id, property=point.name, reason=str(error)
+                )
+
+    def _values(self, block: ModbusBlock, answer: ModbusPDU) -> dict[Point, Json]:
+        raw: Sequence[Any] = answer.bits if block.span.is_bits else answer.registers
+        values: dict[Point, Json] = {}
+        failure = None
+        for point in block.points:
+            device = self._devices[point.sensor_id]
+            span = device.spans[point]
+            start = span.address - block.span.address
+            try:
+                values[point] = device.registers[point.name].decode(raw[start : start + span.count])
+            except ReadFailed as error:
+                failure = failure or ReadFailed(f"{point.name}: {error}")
+        if failure is not None and not values:
+            raise failure
+        return values
+
+    # -- writing -----------------------------------------------------------------------------------------------
 
     def write(self, sensor_id: str, values: Mapping[str, Json]) -> dict[str, Json]:
-        """Write checked values in their order; returns what was written."""
-        sensor = self._sensors[sensor_id]
-        orders = [(name, *_order(name, value, sensor.registers)) for name, value in values.items()]
-        return {name: self._write(sensor.unit_id, item, data) for name, item, data in orders}
+        """Write checked values in their order; returns what was sent. Bit-fields are merged into what is held."""
+        device = self._devices[sensor_id]
+        if device.unit_id == 0 and len(self._units) > 1:
+            raise InvalidCommand("unit 0 is everybody behind a gateway: broadcasts are refused")
+        for name, value in values.items():  # all of them before the first is sent
+            register = device.registers.get(name)
+            if register is None:
+                raise InvalidCommand(f"unknown property {name}")
+            self._encoded(name, register, value, [0] * register.count)
+        return {name: self._write(device, name, value) for name, value in values.items()}
 
-    def _read(self, unit_id: int, register: Register) -> Json:
-        self.counters.reads += 1
-        address, count = register.address, register.layout.count
-        match register.table:
-            case "coil":
-                answer = self._transact(lambda c: c.read_coils(address, device_id=unit_id))
-            case "discrete":
-                answer = self._transact(lambda c: c.read_discrete_inputs(address, device_id=unit_id))
-            case "holding":
-                answer = self._transact(
-                    lambda c: c.read_holding_registers(address, count=count, device_id=unit_id)
-                )
-            case "input":
-                answer = self._transact(
-                    lambda c: c.read_input_registers(address, count=count, device_id=unit_id)
-                )
-        if register.is_boolean:
-            return bool(answer.bits[0])
+    def _encoded(
+        self, name: str, register: Register, value: Json, current: Sequence[int] | None
+    ) -> bool | list[int]:
+        checked = self.transport.write_checks is not WriteChecks.UNSAFE
         try:
-            return decode(answer.registers, register.layout)
-        except ReadFailed:
-            self.counters.errors += 1
-            raise
+            data = register.encode(value, current, checked=checked)
+        except (InvalidCommand, ValueOutOfRange) as error:
+            raise type(error)(f"{name} {error}") from None
+        if not isinstance(data, bool) and len(data) > MAX_WRITTEN:
+            raise InvalidCommand(f"{name} takes {len(data)} registers, and one request writes {MAX_WRITTEN}")
+        return data
 
-    def _write(self, unit_id: int, register: Register, data: bool | list[int]) -> Json:
-        self.counters.commands += 1
-        address = register.address
+    def _write(self, device: Device, name: str, value: Json) -> Json:
+        register, unit_id = device.registers[name], device.unit_id
+        address, count = register.address, register.count
+        current = None
+        if register.needs_current:
+            held = self._transact(lambda c: c.read_holding_registers(address, count=count, device_id=unit_id))
+            current = held.registers
+        data = self._encoded(name, register, value, current)
         if isinstance(data, bool):
             self._transact(lambda c: c.write_coil(address, data, device_id=unit_id))
             return data
-        if len(data) == 1:
+        if len(data) == 1 and not device.profile.write_multiple:
             self._transact(lambda c: c.write_register(address, data[0], device_id=unit_id))
         else:
             self._transact(lambda c: c.write_registers(address, data, device_id=unit_id))
-        return decode(data, register.layout)
+        return register.decode(data)
 
-    def _transact(self, exchange: Callable[[Client], ModbusPDU]) -> ModbusPDU:
-        """One request and its answer; every failure is counted and is one of the hub's errors."""
+    @classmethod
+    def check_sensor(cls, sensor: SensorConfig, transport: TransportConfig) -> Iterator[Problem]:
+        """Every problem of the sensor's options and its register map; what is odd in that is a warning."""
+        problems = list(super().check_sensor(sensor, transport))
+        yield from problems
+        if problems:
+            return
+        settings = cls.sensor_settings.model_validate(dict(options_of(cls, sensor)))
+        path = f"{sensor.path}.register_map"
         try:
-            return self._exchange(exchange)
-        except HubError as error:
-            self.counters.errors += 1
-            self.counters.timeouts += isinstance(error, ReadTimeout)
-            self.counters.exceptions += isinstance(error, DeviceRefused)
-            if isinstance(error, TransportDown):
-                self.close()
-            raise
+            notes = settings.device(transport.register_maps, transport.read_interval_s).notes
+        except MapError as error:
+            yield Problem(path, str(error))
+            return
+        yield from (Problem(path, note, fatal=False) for note in notes)
 
-    def _exchange(self, exchange: Callable[[Client], ModbusPDU]) -> ModbusPDU:
+    # -- one exchange ------------------------------------------------------------------------------------------
+
+    def _transact(self, call: Callable[[Client], ModbusPDU]) -> ModbusPDU:
+        answer = self._ask(call)
+        if answer.isError():
+            raise _refusal(answer)
+        return answer
+
+    def _ask(self, call: Callable[[Client], ModbusPDU]) -> ModbusPDU:
+        """One request and its answer, which may be a refusal; every failure is one of the hub's errors."""
         if self._client is None:
             raise TransportDown(f"{self.transport.url} is not connected")
         try:
-            answer = exchange(self._client)
+            return call(self._client)
         except ModbusException as error:
             raise ReadFailed(f"no usable answer: {error}") from None
-        if answer.isError():
-            code = answer.exception_code
-            name = EXCEPTION_NAMES.get(code, "unknown exception")
-            raise DeviceRefused(f"unit {answer.dev_id} answered {name} ({code})")
-        return answer
+        except TransportDown:
+            self.close()
+            raise
 
 
-def _order(name: str, value: Json, registers: Mapping[str, Register]) -> tuple[Register, bool | list[int]]:
-    """What to write where, found out for all values before the first is sent."""
-    register = registers.get(name)
-    if register is None:
-        raise InvalidCommand(f"unknown property {name}")
-    if register.is_boolean:
-        if not isinstance(value, bool):
-            raise InvalidCommand(f"{name} must be true or false")
-        return register, value
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidCommand(f"{name} must be a number")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InvalidCommand(f"{name} must be a finite number")
-    return register, encode(value, register.layout)
+def _refusal(answer: ModbusPDU) -> DeviceRefused | ReadTimeout:
+    """What a device's exception means; a gateway's may mean that the device said nothing."""
+    code = answer.exception_code
+    what = f"{EXCEPTION_NAMES.get(code, 'unknown exception')} ({code})"
+    if code == TARGET_SILENT:
+        return ReadTimeout(f"no answer from unit {answer.dev_id}: {what}")
+    return DeviceRefused(f"unit {answer.dev_id} answered {what}")
 
 
 class ModbusRtu(ModbusDriver):
-    """Modbus RTU on a serial port, a pseudo-terminal, socket:// or rfc2217://."""
+    """Modbus RTU on a serial port (by path or hwgrep://), a pseudo-terminal, socket:// or rfc2217://."""
 
     name = "modbus_rtu"
     transport_settings = RtuSettings
 
     def _new_client(self) -> RtuClient:
-        settings = RtuSettings.model_validate(dict(self.transport.options))
         return RtuClient(
             self.transport.url,
-            baudrate=settings.baudrate,
-            bytesize=settings.bytesize,
-            parity=settings.parity,
-            stopbits=settings.stopbits,
+            self._serial,
             timeout_s=self.transport.timeout_s,
-            counters=self.counters,
+            delays_s=self._delays_s,
         )
+
+    @property
+    def _serial(self) -> RtuSettings:
+        assert isinstance(self._settings, RtuSettings)
+        return self._settings
+
+    def load(self) -> Sequence[Load]:
+        """How busy each unit keeps the line, from frame lengths, silences and delays.
+
+        Empty behind socket:// without a baud rate: only the gateway knows it.
+        """
+        if self.transport.url.startswith("socket:") and "baudrate" not in self.transport.options:
+            return ()
+        timing = SerialTiming.of(self._serial.char_s)
+        return [unit.load(timing) for unit in self._units.values()]
 
     @classmethod
     def check_transport(cls, transport: TransportConfig) -> Iterator[Problem]:
@@ -201,10 +318,11 @@ class ModbusTcp(ModbusDriver):
 
     name = "modbus_tcp"
     transport_settings = TcpSettings
+    sensor_settings = ModbusTcpSensor
 
     def _new_client(self) -> TcpClient:
         host, port = tcp_address(self.transport.url)
-        return TcpClient(host, port, timeout_s=self.transport.timeout_s)
+        return TcpClient(host, port, timeout_s=self.transport.timeout_s, delays_s=self._delays_s)
 
     @classmethod
     def check_transport(cls, transport: TransportConfig) -> Iterator[Problem]:

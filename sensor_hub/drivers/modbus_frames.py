@@ -22,6 +22,7 @@ EXCEPTION_NAMES = {
     10: "gateway path unavailable",
     11: "gateway target device failed to respond",
 }
+TARGET_SILENT = 11  # a gateway says it of the unit behind it
 
 MBAP_BYTES = 7
 _READS_BITS = (1, 2)
@@ -79,20 +80,22 @@ def rtu_answers(buffer: bytes, expected: Expected) -> Iterator[bytes]:
     Bytes around them (noise, echoes, frames of others) are passed over.
     """
     position = 0
-    while position < len(buffer):
+    while (position := _first_of(buffer, position, expected)) >= 0:
         frame = _frame_at(buffer, position, expected)
         if frame:
             yield frame
         position += len(frame) or 1
 
 
+def _first_of(buffer: bytes, position: int, expected: Expected) -> int:
+    """Where an answer or a refusal may begin next; -1: nowhere."""
+    found = buffer.find(expected.prefix, position), buffer.find(expected.exception_prefix, position)
+    return min((place for place in found if place >= 0), default=-1)
+
+
 def _frame_at(buffer: bytes, position: int, expected: Expected) -> bytes:
-    if buffer.startswith(expected.prefix, position):
-        length = expected.length
-    elif buffer.startswith(expected.exception_prefix, position):
-        length = _EXCEPTION_BYTES
-    else:
-        return b""
+    is_answer = buffer.startswith(expected.prefix, position)
+    length = expected.length if is_answer else _EXCEPTION_BYTES
     frame = buffer[position : position + length + _CRC_BYTES]
     whole = len(frame) == length + _CRC_BYTES
     return frame if whole and crc_of(frame[:length]) == frame[length:] else b""

@@ -6,29 +6,22 @@ code for an answer, it cannot tell a late answer from the right one, and it hide
 
 from __future__ import annotations
 
-import errno
-import termios
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import serial  # type: ignore[import-untyped]
 from pymodbus.client import ModbusSerialClient
 
-from sensor_hub.drivers.base import LineCounters
 from sensor_hub.drivers.modbus_frames import Expected, rtu_answers, rtu_strangers
-from sensor_hub.drivers.reasons import reason_of
-from sensor_hub.errors import HubError, ReadFailed, ReadTimeout, TransportDown
+from sensor_hub.drivers.modbus_timing import SerialTiming
+from sensor_hub.drivers.serial_port import Port
+from sensor_hub.drivers.serial_settings import SerialSettings
+from sensor_hub.errors import BrokenFrame, HubError, ReadTimeout, TransportDown
 
-# pyserial reconfigures the port (rfc2217: over the network) when its timeout changes: wait in slices.
-_TICK_S = 0.02
 # An answer is never later than this many timeouts after its request; see RtuClient.
 _LATE_FACTOR = 4
-_GAP_CHARS = 3.5
-_GAP_MIN_S = 0.00175
 _HEARD_MAX_BYTES = 1024
-_BUSY = (errno.EAGAIN, errno.EBUSY)
+_SHOWN_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +44,17 @@ class RtuClient(ModbusSerialClient):
     def __init__(
         self,
         url: str,
+        settings: SerialSettings,
         *,
-        baudrate: int,
-        bytesize: int,
-        parity: str,
-        stopbits: int,
         timeout_s: float,
-        counters: LineCounters,
+        delays_s: Mapping[int, float],
     ) -> None:
-        """Take the line's settings; `counters.crc_errors` is counted here. Opens nothing."""
-        super().__init__(
-            url,
-            baudrate=baudrate,
-            bytesize=bytesize,
-            parity=parity,
-            stopbits=stopbits,
-            timeout=timeout_s,
-            retries=0,
-        )
-        self._timeout_s = timeout_s
-        self._counters = counters
-        self._char_s = (1 + bytesize + (parity != "N") + stopbits) / baudrate
-        self._gap_s = max(_GAP_CHARS * self._char_s, _GAP_MIN_S)
+        """`delays_s`: least pause before a request to a unit. Opens nothing."""
+        super().__init__(url, timeout=timeout_s, retries=0)
+        self._url, self._settings = url, settings
+        self._timeout_s, self._delays_s = timeout_s, delays_s
+        self._timing = SerialTiming.of(settings.char_s)
+        self._port: Port | None = None
         self._request = b""
         self._expected = Expected(b"\0\0", 0)
         self._sent_at = 0.0
@@ -82,88 +64,63 @@ class RtuClient(ModbusSerialClient):
 
     def connect(self) -> bool:
         """Open the port. Raises TransportDown with the reason."""
-        if self.socket is not None:
-            return True
-        params = self.comm_params
-        # pyserial's rfc2217 refuses to open with a write timeout.
-        write_timeout_s = None if params.host.startswith("rfc2217:") else max(self._timeout_s, 1.0)
-        try:
-            self.socket = serial.serial_for_url(
-                params.host,
-                timeout=_TICK_S,
-                write_timeout=write_timeout_s,
-                baudrate=params.baudrate,
-                bytesize=params.bytesize,
-                parity=params.parity,
-                stopbits=params.stopbits,
-                exclusive=True,
-            )
-        except (OSError, ValueError, OverflowError, termios.error) as error:
-            raise TransportDown(f"cannot open {params.host}: {_port_reason(error)}") from None
-        self._unanswered.clear()
-        self._echoes = False
+        if self._port is None:
+            self._port = self._settings.open(self._url)
+            self._unanswered.clear()
+            self._echoes = False
         return True
 
     def close(self) -> None:
         """Close the port; never raises."""
-        port, self.socket = self.socket, None
+        port, self._port = self._port, None
         if port is not None:
-            with suppress(OSError, termios.error):  # the port is gone, which is what was wanted
-                port.close()
+            port.close()
 
     def send(self, request: bytes, addr: tuple[object, ...] | None = None) -> int:
-        """Send one frame after the silence that RTU asks for; what is still in the input is dropped."""
-        self._drain()
+        """Send one frame after the silence that is due; what is still in the input is dropped."""
+        self._drain(self._timing.pause_s(self._delays_s.get(request[0], 0.0)))
         self._request = bytes(request)
         self._expected = Expected.to(self._request[:-2])
-        with self._line_errors():
-            assert self.socket is not None
-            sent = self.socket.write(request)
+        self._open_port.write(self._request)
         self._sent_at = self._active_at = time.monotonic()
-        return int(sent)
+        return len(request)
 
     def recv(self, size: int | None) -> bytes:
-        """The one frame that answers the request. Raises ReadTimeout, ReadFailed, TransportDown."""
-        wire_s = (len(self._request) + self._expected.length + 2) * self._char_s
+        """The one frame that answers the request. Raises ReadTimeout, BrokenFrame, TransportDown."""
+        wire_s = self._timing.wire_s(len(self._request) + self._expected.length + 2)
         deadline = self._sent_at + wire_s + self._timeout_s
         linger = self._sent_at + wire_s + _LATE_FACTOR * self._timeout_s
         heard = bytearray()
         while True:
             answers = list(rtu_answers(self._without_echo(heard), self._expected))
-            over = time.monotonic() >= (linger if answers else deadline) or len(heard) > _HEARD_MAX_BYTES
+            left_s = (linger if answers else deadline) - time.monotonic()
+            over = left_s <= 0 or len(heard) > _HEARD_MAX_BYTES
             if answers and (over or len(answers) > self._rivals(answers)):
                 return self._accept(answers)
             if over:
                 raise self._failure(self._without_echo(heard))
-            heard += self._receive()
+            heard += self._receive(left_s)
 
-    def _receive(self) -> bytes:
-        """What has come, waiting at most one tick for it."""
-        with self._line_errors():
-            assert self.socket is not None
-            data = bytes(self.socket.read(max(1, self.socket.in_waiting)))
+    @property
+    def _open_port(self) -> Port:
+        if self._port is None:
+            raise TransportDown(f"{self._url} is not open")
+        return self._port
+
+    def _receive(self, wait_s: float) -> bytes:
+        data = self._open_port.read(wait_s)
         if data:
             self._active_at = time.monotonic()
         return data
 
-    def _drain(self) -> None:
-        """Drop the input until the line was silent for 3.5 characters."""
+    def _drain(self, silence_s: float) -> None:
+        """Drop the input until the line was silent for so long."""
         dropped = bytearray()
-        give_up = time.monotonic() + self._timeout_s
-        while True:
-            with self._line_errors():
-                if self.socket is None:
-                    raise TransportDown(f"{self.comm_params.host} is not open")
-                waiting = self.socket.in_waiting
-            pause_s = self._active_at + self._gap_s - time.monotonic()
-            if waiting:
-                dropped += self._receive()
-            elif pause_s <= 0:
-                break
-            else:
-                time.sleep(pause_s)
+        give_up = time.monotonic() + silence_s + self._timeout_s
+        while data := self._receive(self._active_at + silence_s - time.monotonic()):
+            dropped += data
             if time.monotonic() > give_up:
-                raise ReadFailed("the line is never silent")
+                raise BrokenFrame("the line is never silent: something sends without being asked")
         self._settle(bytes(dropped))
 
     def _without_echo(self, heard: bytearray) -> bytes:
@@ -217,26 +174,17 @@ class RtuClient(ModbusSerialClient):
         if not (broken and began):
             self._unanswered.append(_Unanswered(self._expected, self._sent_at))
         if broken:
-            self._counters.crc_errors += 1
-            what = f"wrong checksum or length ({len(heard)} bytes)"
-            return ReadFailed(f"broken answer from unit {unit_id}: {what}")
+            return BrokenFrame(f"broken answer from unit {unit_id}: {self._damage(heard, began)}")
         others = ", ".join(f"unit {other}" for other in sorted(strangers - {unit_id}))
         note = f" ({others} answered)" if others else ""
         return ReadTimeout(f"no answer from unit {unit_id} within {self._timeout_s:g} s{note}")
 
-    @contextmanager
-    def _line_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, termios.error) as error:
-            self.close()
-            raise TransportDown(f"{self.comm_params.host} is gone: {_port_reason(error)}") from None
-
-
-def _port_reason(error: BaseException) -> str:
-    if isinstance(error, termios.error):
-        return str(error.args[-1])
-    if isinstance(error, OSError) and error.errno in _BUSY:
-        return "it is in use by another program"
-    reason = reason_of(error)
-    return reason if reason != type(error).__name__ else str(error)
+    def _damage(self, heard: bytes, began: bool) -> str:
+        """What is wrong with bytes that hold no valid frame."""
+        length = self._expected.length + 2
+        if not began:
+            shown = heard[:_SHOWN_BYTES].hex(" ") + (" …" if len(heard) > _SHOWN_BYTES else "")
+            return f"no Modbus frame ({shown}); are baud rate, parity and stop bits those of the device?"
+        if len(heard) < length:
+            return f"cut short or wrong checksum ({len(heard)} of {length} bytes)"
+        return f"wrong checksum or length ({len(heard)} bytes)"

@@ -1,127 +1,64 @@
-"""Options of Modbus lines and sensors, validated; and the addresses in a line's url."""
+"""Options of Modbus lines and sensors, validated; and the address in a network line's url."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
-from urllib.parse import parse_qsl, urlsplit
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from sensor_hub.drivers.base import PropertySpec, Settings
-from sensor_hub.drivers.modbus_codec import DataType, Layout, WordOrder, decimal_of, encode
-from sensor_hub.drivers.settings import Flag, Number, Positive, check_property_names, one_of, whole
-from sensor_hub.errors import ValueOutOfRange
+from sensor_hub.drivers import register_maps
+from sensor_hub.drivers.base import Settings
+from sensor_hub.drivers.modbus_plan import DEFAULT_GAP, MAX_REGISTERS, Limits, Span
+from sensor_hub.drivers.modbus_register import Register as Register
+from sensor_hub.drivers.register_maps import MapError as MapError
+from sensor_hub.drivers.register_maps import RegisterMap
+from sensor_hub.drivers.serial_settings import SerialSettings
+from sensor_hub.drivers.settings import Flag, check_property_names, whole, within
 
-Table = Literal["holding", "input", "coil", "discrete"]
+T = TypeVar("T")
 
 DEFAULT_TCP_PORT = 502
-_NETWORK_SCHEMES = ("socket", "rfc2217")
-_RFC2217_OPTIONS = {"ign_set_control", "poll_modem", "timeout"}
+MAX_DELAY_MS = 10_000
+
+Delay = Annotated[float, within(0, MAX_DELAY_MS)]
 
 
-def _table(value: object) -> object:
-    known = isinstance(value, str) and value.strip().lower() == "discrete_input"
-    return "discrete" if known else value
+class LineSettings(Settings):
+    """Options of any Modbus line; `delay_ms`: least pause between an answer and the next request."""
+
+    delay_ms: Delay = 0.0
 
 
-class RtuSettings(Settings):
+class RtuSettings(SerialSettings, LineSettings):
     """Options of a serial line."""
 
     baudrate: Annotated[int, whole(50, 4_000_000)] = 19200
-    bytesize: Annotated[int, whole(7, 8)] = 8
-    parity: Annotated[Literal["N", "E", "O"], one_of("NEO")] = "N"
-    stopbits: Annotated[int, whole(1, 2)] = 1
 
 
-class TcpSettings(Settings):
-    """A Modbus TCP line has no options of its own."""
-
-
-class Register(Settings):
-    """Where one property lies and what its number means: value = raw * scale + offset."""
-
-    table: Annotated[Table, one_of(get_args(Table)), BeforeValidator(_table)]
-    address: Annotated[int, whole(0, 65535)]
-    data_type: Annotated[DataType, one_of(get_args(DataType))] = "uint16"
-    scale: Number = 1.0
-    offset: Number = 0.0
-    unit: str | None = None
-    word_order: Annotated[WordOrder, one_of(get_args(WordOrder))] = "big"
-    write: Flag = False
-    minimum: Number | None = Field(default=None, alias="min")
-    maximum: Number | None = Field(default=None, alias="max")
-    step: Positive | None = None
-
-    @field_validator("scale")
-    @classmethod
-    def _scale_is_not_zero(cls, scale: float) -> float:
-        if scale == 0:
-            raise ValueError("must not be 0")
-        return scale
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Register:
-        if self.write and self.table not in ("holding", "coil"):
-            raise ValueError(f"write: {self.table} is read-only; only holding and coil can be written")
-        if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
-            raise ValueError(f"min {self.minimum:g} is greater than max {self.maximum:g}")
-        if not self.is_boolean:
-            self._check_number()
-        return self
-
-    def _check_number(self) -> None:
-        if self.address + self.layout.count > 65536:
-            raise ValueError(f"address: {self.data_type} takes two registers, so it is at most 65534")
-        limits = self.layout.limits
-        for name, value in (("min", self.minimum), ("max", self.maximum)):
-            if value is not None and limits is not None and not limits[0] <= value <= limits[1]:
-                raise ValueError(
-                    f"{name} {value:g} does not fit {self.data_type}: {limits[0]:g}..{limits[1]:g}"
-                )
-            if value is not None and limits is None:
-                _check_float32(name, value, self.layout)
-
-    @property
-    def is_boolean(self) -> bool:
-        """Coils and discrete inputs hold true or false."""
-        return self.table in ("coil", "discrete")
-
-    @property
-    def layout(self) -> Layout:
-        """How the number lies in its registers."""
-        return Layout(self.data_type, decimal_of(self.scale), decimal_of(self.offset), self.word_order)
-
-    def spec(self, writable: bool) -> PropertySpec:
-        """The property for checking commands; without min or max, what the register can hold."""
-        if self.is_boolean:
-            return PropertySpec("boolean", writable, self.unit)
-        low, high = self.layout.limits or (None, None)
-        return PropertySpec(
-            "number",
-            writable,
-            self.unit,
-            low if self.minimum is None else self.minimum,
-            high if self.maximum is None else self.maximum,
-            self.step,
-            0.0
-            if self.step is not None and self.minimum is None
-            else None,  # not from the register's own end
-        )
-
-
-def _check_float32(name: str, value: float, layout: Layout) -> None:
-    try:
-        encode(value, layout)
-    except ValueOutOfRange as error:
-        raise ValueError(f"{name} {error}") from None
+class TcpSettings(LineSettings):
+    """Options of a Modbus TCP line."""
 
 
 class ModbusSensor(Settings):
-    """One device on a Modbus line: its unit and either one register or named properties."""
+    """One device on a Modbus line: its unit, its registers and what it can take.
+
+    The registers: one, or named properties, or those of a register map (all, or the ones that `include` names) with
+    properties added to them or put in their place. What it can take is the map's word, unless it is said here.
+    """
 
     unit_id: Annotated[int, whole(1, 247)] = 1
     register_: Register | None = Field(default=None, alias="register")
     properties: dict[str, Register] | None = None
+    register_map: str | None = None
+    include: list[str] | None = None
+    max_registers: Annotated[int, whole(1, MAX_REGISTERS)] | None = None
+    max_gap: Annotated[int, whole(0, MAX_REGISTERS)] | None = None
+    delay_ms: Delay | None = None
+    write_multiple: Flag | None = None
 
     @field_validator("properties")
     @classmethod
@@ -133,33 +70,73 @@ class ModbusSensor(Settings):
         return properties
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> ModbusSensor:
-        if (self.register_ is None) == (self.properties is None):
-            raise ValueError("exactly one of register and properties is required")
+    def _has_registers(self) -> ModbusSensor:
+        many = self.properties is not None or self.register_map is not None
+        if (self.register_ is not None) == many:
+            raise ValueError("either register, or properties or a register_map, is required")
+        if self.include is not None and self.register_map is None:
+            raise ValueError("include: names registers of a register_map, and there is none")
         return self
 
-    @property
-    def registers(self) -> dict[str, Register]:
-        """Property -> register; a single one is `value`."""
-        return {"value": self.register_} if self.register_ is not None else dict(self.properties or {})
+    def device(self, folder: Path | None, read_interval_s: float) -> Profile:
+        """What all of this makes of it; maps are looked for in `folder` and among ours. Raises MapError."""
+        if self.register_ is not None:
+            return self._profile({"value": self.register_}, RegisterMap("", {}))
+        if self.register_map is None:
+            return self._profile(self.properties or {}, RegisterMap("", {}))
+        found = register_maps.load(self.register_map, folder, read_interval_s=read_interval_s)
+        missing = [name for name in self.include or () if name not in found.registers]
+        if missing:
+            raise MapError(found.name, [f"has no register {missing[0][:64]!r}, which include names"])
+        wanted = self.include if self.include is not None else list(found.registers)
+        if not wanted and not self.properties:
+            raise MapError(found.name, ["has no Modbus registers"])
+        registers = {name: found.registers[name] for name in wanted} | (self.properties or {})
+        try:
+            check_property_names(registers)
+        except ValueError as error:
+            raise MapError(found.name, [str(error)]) from None
+        return self._profile(registers, found)
+
+    def _profile(self, registers: Mapping[str, Register], found: RegisterMap) -> Profile:
+        of_map = found.line
+        return Profile(
+            registers,
+            Limits(
+                _first(self.max_registers, of_map.max_registers, MAX_REGISTERS),
+                _first(self.max_gap, of_map.max_gap, DEFAULT_GAP),
+            ),
+            _first(self.delay_ms, of_map.delay_ms, 0.0) / 1000,
+            _first(self.write_multiple, of_map.write_multiple, False),
+            found.never_read,
+            found.notes,
+        )
 
 
-def serial_url_problem(url: str) -> str | None:
-    """What is wrong with the url of a serial line, or None."""
-    allowed = "must be a device path such as /dev/ttyUSB0, socket://host:port or rfc2217://host:port"
-    if "://" not in url:
-        return None if url.startswith("/") and "\0" not in url else allowed
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in _NETWORK_SCHEMES and bool(parts.hostname) and bool(parts.port)
-    except ValueError:
-        return allowed
-    if not good or parts.path not in ("", "/") or parts.fragment or parts.username is not None:
-        return allowed
-    options = {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
-    known = _RFC2217_OPTIONS if parts.scheme == "rfc2217" else set()
-    unknown = sorted(options - known)
-    return f"unknown option {unknown[0]!r} in the url" if unknown else None
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A kind of device: its registers by property and what it can take; `notes` are worth a warning."""
+
+    registers: Mapping[str, Register]
+    limits: Limits
+    delay_s: float
+    write_multiple: bool
+    never_read: Sequence[Span]
+    notes: Sequence[str]
+
+
+def _first(given: T | None, of_map: T | None, default: T) -> T:
+    return given if given is not None else of_map if of_map is not None else default
+
+
+class ModbusTcpSensor(ModbusSensor):
+    """One device behind a Modbus TCP connection.
+
+    255 and 0 are the connection's own device (the standard's words for it); 1 to 247 are units behind a gateway, and
+    devices that use their unit id over TCP, too, may have any other.
+    """
+
+    unit_id: Annotated[int, whole(0, 255)] = 1
 
 
 def tcp_address(url: str) -> tuple[str, int]:

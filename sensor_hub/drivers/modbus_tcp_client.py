@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 from pymodbus.client import ModbusTcpClient
 
 from sensor_hub.drivers.modbus_frames import MBAP_BYTES, Expected, is_read, mbap_length
 from sensor_hub.drivers.reasons import reason_of
-from sensor_hub.errors import HubError, ReadFailed, ReadTimeout, TransportDown
+from sensor_hub.errors import BrokenFrame, HubError, ReadFailed, ReadTimeout, TransportDown
 
 # A peer that vanished without a word: the kernel gives up after this, not after a quarter of an hour.
 _UNACKNOWLEDGED_MAX_MS = 10_000
@@ -24,10 +25,10 @@ class TcpClient(ModbusTcpClient):
     was heard, is asked once more on a new connection; a write never is: it may have been carried out.
     """
 
-    def __init__(self, host: str, port: int, *, timeout_s: float) -> None:
-        """Take where to connect to; opens nothing."""
+    def __init__(self, host: str, port: int, *, timeout_s: float, delays_s: Mapping[int, float]) -> None:
+        """`delays_s`: least pause before a request to a unit. Opens nothing."""
         super().__init__(host, port=port, timeout=timeout_s, retries=0)
-        self._timeout_s = timeout_s
+        self._timeout_s, self._delays_s = timeout_s, delays_s
         self._buffer = bytearray()
         self._request = b""
         self._answered = False  # something was answered on this connection
@@ -35,6 +36,7 @@ class TcpClient(ModbusTcpClient):
         self._hung_up = False  # the peer did, having said nothing since the request
         self._expected = Expected(b"\0\0", 0)
         self._sent_at = 0.0
+        self._active_at = -math.inf
 
     def connect(self) -> bool:
         """Connect. Raises TransportDown with the reason."""
@@ -62,6 +64,7 @@ class TcpClient(ModbusTcpClient):
         """Send one frame."""
         self._request = bytes(request)
         self._expected = Expected.to(self._request[MBAP_BYTES - 1 :])
+        self._pause(self._delays_s.get(self._expected.unit_id, 0.0))
         try:
             self._transmit()
         except TransportDown:
@@ -80,6 +83,11 @@ class TcpClient(ModbusTcpClient):
         self._ask_again()
         return self._answer()
 
+    def _pause(self, delay_s: float) -> None:
+        left_s = self._active_at + delay_s - time.monotonic()
+        if left_s > 0:
+            time.sleep(left_s)
+
     @property
     def _may_ask_again(self) -> bool:
         return self._answered and self._hung_up and is_read(self._request[MBAP_BYTES - 1 :])
@@ -94,7 +102,7 @@ class TcpClient(ModbusTcpClient):
             assert self.socket is not None
             self.socket.settimeout(self._timeout_s)
             self.socket.sendall(self._request)
-        self._sent_at = time.monotonic()
+        self._sent_at = self._active_at = time.monotonic()
 
     def _answer(self) -> bytes:
         deadline = self._sent_at + self._timeout_s
@@ -143,6 +151,7 @@ class TcpClient(ModbusTcpClient):
             raise TransportDown(f"{self._peer} closed the connection")
         self._buffer += data
         self._heard = True
+        self._active_at = time.monotonic()
 
     def _too_late(self, others: set[int]) -> HubError:
         if self._buffer:
@@ -153,7 +162,7 @@ class TcpClient(ModbusTcpClient):
     def _broken(self, what: str) -> HubError:
         """Where the next frame begins is lost; only a new connection (made by the next request) helps."""
         self.close()
-        return ReadFailed(f"broken answer from unit {self._expected.unit_id}: {what}")
+        return BrokenFrame(f"broken answer from unit {self._expected.unit_id}: {what}")
 
     @property
     def _peer(self) -> str:

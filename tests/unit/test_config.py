@@ -72,7 +72,7 @@ def test_hardware_example_says_the_defaults_of_a_line() -> None:
     config = load({"INSTANCE_NAME": "example_hardware"}, root=CHECKOUT)
     bus, plc, yard = config.transports
     plain = TransportConfig("bus0", "modbus_rtu", "/dev/ttyUSB0", Handler.SERIAL, "config.transports[0]")
-    assert replace(bus, options={}) == plain
+    assert replace(bus, options={}) == replace(plain, register_maps=CHECKOUT / "register_maps")
     assert bus.options == {"baudrate": 19200, "bytesize": 8, "parity": "N", "stopbits": 1}
     assert (plc.driver, plc.url, plc.write) == ("modbus_tcp", "tcp://192.0.2.10:502", True)
     assert (yard.driver, yard.url, yard.handler) == ("http_json", "http://192.0.2.20/api/pir", Handler.HTTP)

@@ -1,4 +1,4 @@
-"""A serial port has one owner: two transports on it are a problem of the second one."""
+"""Lines: a serial port has one owner; what drives a line, and what is checked before it is written."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.unit.test_config import BUS, hub, read_hub
+from sensor_hub.config.model import Parallelism, WriteChecks
+from sensor_hub.readings import Json
+from tests.unit.test_config import BUS, config_of, hub, read_hub
 
 
 def problems_of_two(root: Path, first: str, second: dict[str, Any], driver: str) -> list[tuple[str, str]]:
@@ -59,3 +61,30 @@ def test_other_ports_and_modbus_tcp_are_taken_by_several(
     driver: str, first: str, second: str, tmp_path: Path
 ) -> None:
     assert problems_of_two(tmp_path, first, {"url": second}, driver) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "write", "checks"),
+    [
+        (None, False, WriteChecks.FULL),
+        (False, False, WriteChecks.FULL),
+        ("no", False, WriteChecks.FULL),
+        (True, True, WriteChecks.FULL),
+        ("yes", True, WriteChecks.FULL),
+        ("Relaxed", True, WriteChecks.RELAXED),
+        ("unsafe", True, WriteChecks.UNSAFE),
+    ],
+)
+def test_write_says_whether_and_what_is_checked_before(
+    tmp_path: Path, said: Json, write: bool, checks: WriteChecks
+) -> None:
+    (bus,) = config_of(read_hub(tmp_path, hub(transports=[{**BUS, "write": said}]))).transports
+    assert (bus.write, bus.write_checks) == (write, checks)
+
+
+def test_parallelism_of_a_line_is_its_own_or_the_hubs(tmp_path: Path) -> None:
+    lines = [BUS, {**BUS, "transport_id": "b2", "url": "/dev/ttyUSB7", "parallelism": "process"}]
+    one, two = config_of(read_hub(tmp_path, hub(transports=lines, parallelism="thread"))).transports
+    assert (one.parallelism, two.parallelism) == (Parallelism.THREAD, Parallelism.PROCESS)
+    (one,) = config_of(read_hub(tmp_path, hub(transports=[BUS]))).transports
+    assert one.parallelism is Parallelism.AUTO

@@ -79,6 +79,8 @@ BAD_VALUES = [
     ("TZ", "Mars/Olympus", "time zone"),
     ("TZ", "../../etc/passwd", "time zone"),
     ("TZ", "Europe", "time zone"),
+    ("TZ", "CET-1CEST,M3.5.0,M10.5.0/3", "name of a time zone like UTC or Europe/Berlin (a POSIX rule"),
+    ("TZ", ":/etc/localtime", "name of a time zone"),
     ("SERVICE_HOST", "http://0.0.0.0", "IP address"),
     ("SERIAL_HANDLER_URL", "localhost:5001", "URL"),
     ("SERIAL_HANDLER_URL", "http://[::1", "URL"),
@@ -172,6 +174,7 @@ def test_every_setting_is_listed_once_with_an_option_and_a_help_text(tmp_path: P
         "--update-interval",
         "--cache-ttl",
         "--poll-interval",
+        "--parallelism",
     }
 
 

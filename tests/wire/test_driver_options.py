@@ -29,7 +29,7 @@ def line_problems(url: str = "/dev/ttyUSB0", driver: str = "modbus_rtu", **optio
 
 
 def test_the_drivers_of_the_contract_are_known() -> None:
-    assert set(DRIVERS) == {"modbus_rtu", "modbus_tcp", "http_json"}
+    assert set(DRIVERS) == {"modbus_rtu", "modbus_tcp", "rapi", "ascii_line", "http_json"}
 
 
 def test_an_unknown_driver_is_told_which_are_known() -> None:
@@ -58,8 +58,23 @@ def test_good_options_have_no_problem(options: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("options", "path", "says"),
     [
-        ({}, "", "exactly one of register and properties"),
-        ({"register": GOOD, "properties": {"a": GOOD}}, "", "exactly one of register and properties"),
+        ({}, "", "either register, or properties or a register_map, is required"),
+        ({"register": GOOD, "properties": {"a": GOOD}}, "", "either register, or properties"),
+        ({"register": GOOD, "register_map": "xy_md02"}, "", "either register, or properties"),
+        ({"register_map": "nonesuch"}, ".register_map", "there is no such map; known are"),
+        ({"register_map": "../xy_md02"}, ".register_map", "there is no such map"),
+        ({"register_map": "xy_md02", "include": ["x"]}, ".register_map", "has no register 'x'"),
+        ({"register_map": "xy_md02", "include": []}, ".register_map", "has no Modbus registers"),
+        (
+            {"register_map": "xy_md02", "properties": {"a/b": GOOD, "a+b": GOOD}},
+            ".properties",
+            "same MQTT topic 'a_b'",
+        ),
+        ({"register": GOOD, "include": ["x"]}, "", "include: names registers of a register_map"),
+        ({"register": GOOD, "max_registers": 126}, ".max_registers", "from 1 to 125, not 126"),
+        ({"register": GOOD, "max_gap": -1}, ".max_gap", "from 0 to 125, not -1"),
+        ({"register": GOOD, "delay_ms": 10001}, ".delay_ms", "from 0 to 10000, not 10001"),
+        ({"register": GOOD, "write_multiple": 1}, ".write_multiple", "must be true or false, not 1"),
         ({"register": GOOD, "speed": 1}, ".speed", "unknown key; known are unit_id, register, properties"),
         ({"register": GOOD, "unit_id": 0}, ".unit_id", "must be a whole number from 1 to 247, not 0"),
         ({"register": GOOD, "unit_id": 248}, ".unit_id", "must be a whole number from 1 to 247, not 248"),
@@ -80,7 +95,7 @@ def test_good_options_have_no_problem(options: dict[str, Any]) -> None:
         (
             {"register": register(data_type="int8")},
             ".register.data_type",
-            "must be one of int16, uint16, int32, uint32, float32",
+            "must be one of int16, uint16, int32, uint32, int64, uint64, float32, float64, string, hex, flags",
         ),
         ({"register": register(scale=0)}, ".register.scale", "must not be 0"),
         ({"register": register(scale="nan")}, ".register.scale", "must be a number, not 'nan'"),
@@ -178,6 +193,9 @@ def test_unknown_keys_of_a_platform_device_are_left_alone() -> None:
         "socket://192.0.2.1:4001",
         "rfc2217://gateway:2217",
         "rfc2217://[::1]:2217?ign_set_control",
+        "/dev/serial/by-id/usb-FTDI_FT232R_USB_UART_A50285BI-if00-port0",
+        "hwgrep://A50285BI",
+        "hwgrep://0403:6001.*SER=A5.*&n=2",
     ],
 )
 def test_a_serial_url_may_be_a_path_or_a_network_port(url: str) -> None:
@@ -197,6 +215,7 @@ def test_a_serial_url_may_be_a_path_or_a_network_port(url: str) -> None:
             "tcp://host:502",
         ),
         *("socket://host:99999", "socket://host:4001/x", "socket://host:4001?logging=debug", "socket://[x"),
+        *("hwgrep://", "hwgrep://(", "hwgrep://FTDI&n=0", "hwgrep://FTDI&skip_busy"),
     ],
 )
 def test_another_serial_url_is_refused(url: str) -> None:
@@ -227,7 +246,15 @@ def test_another_tcp_url_is_refused(url: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("baudrate", 0), ("baudrate", True), ("bytesize", 9), ("parity", "X"), ("stopbits", 3), ("speed", 1)],
+    [
+        ("baudrate", 0),
+        ("baudrate", True),
+        ("bytesize", 9),
+        ("parity", "X"),
+        ("stopbits", 3),
+        ("speed", 1),
+        ("delay_ms", -1),
+    ],
 )
 def test_a_bad_line_option_is_named_with_its_path(name: str, value: Any) -> None:
     assert list(line_problems(**{name: value})) == [f"config.transports[0].{name}"]
@@ -248,7 +275,7 @@ def test_properties_carry_kind_unit_and_limits() -> None:
     )
     assert ModbusRtu(BUS, [boiler]).properties("s1") == {
         "setpoint": PropertySpec("number", True, "°C", 30, 75, 0.5),
-        "raw": PropertySpec("number", True, None, -3276.8, 3276.7),
+        "raw": PropertySpec("number", True, None, -3276.8, 3276.7, tolerance=0.05),
         "pump": PropertySpec("boolean", True),
         "flow": PropertySpec("number"),
     }

@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sensor_hub.drivers.modbus_codec import DataType, Layout, WordOrder, decode, encode
+from sensor_hub.drivers.modbus_codec import DataType, Layout, Order, decode, encode
 from sensor_hub.errors import ReadFailed, ValueOutOfRange
 
 WORDS = st.integers(0, 0xFFFF)
-ORDERS: st.SearchStrategy[WordOrder] = st.sampled_from(["big", "little"])
+ORDERS: st.SearchStrategy[Order] = st.sampled_from(["big", "little"])
 WHOLE_TYPES: st.SearchStrategy[DataType] = st.sampled_from(["int16", "uint16", "int32", "uint32"])
 SCALES = st.sampled_from(["1", "0.1", "0.01", "0.001", "0.5", "10", "-1", "3", "1e-5", "1e6"]).map(Decimal)
 OFFSETS = st.sampled_from(["0", "-40", "273.15", "0.1", "1000000"]).map(Decimal)
 
 
-def layout(data_type: DataType, scale: str = "1", offset: str = "0", order: WordOrder = "big") -> Layout:
+def layout(data_type: DataType, scale: str = "1", offset: str = "0", order: Order = "big") -> Layout:
     return Layout(data_type, Decimal(scale), Decimal(offset), order)
 
 
@@ -113,7 +113,7 @@ def test_what_a_register_cannot_hold_is_refused(value: float, how: Layout, says:
 
 @given(WHOLE_TYPES, SCALES, OFFSETS, ORDERS, WORDS, WORDS)
 def test_whole_registers_survive_decode_and_encode(
-    data_type: DataType, scale: Decimal, offset: Decimal, order: WordOrder, first: int, second: int
+    data_type: DataType, scale: Decimal, offset: Decimal, order: Order, first: int, second: int
 ) -> None:
     how = Layout(data_type, scale, offset, order)
     registers = [first, second][: how.count]
@@ -121,7 +121,7 @@ def test_whole_registers_survive_decode_and_encode(
 
 
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False, allow_subnormal=False), ORDERS)
-def test_floats_survive_encode_and_decode_to_seven_digits(number: float, order: WordOrder) -> None:
+def test_floats_survive_encode_and_decode_to_seven_digits(number: float, order: Order) -> None:
     how = Layout("float32", word_order=order)
     assert decode(encode(number, how), how) == pytest.approx(number, rel=1e-6)
 
