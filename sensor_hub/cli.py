@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from sensor_hub import __version__, config, health, launcher, runtime, wire
+from sensor_hub import __version__, cli_bus, config, health, launcher, limits, runtime, wire
 from sensor_hub.clients import AggregatorClient
 from sensor_hub.drivers import check_options
 from sensor_hub.errors import ConfigError, HubError
@@ -45,6 +45,11 @@ def main() -> None:
         sys.exit(1)
     except BrokenPipeError:
         sys.stderr.close()
+        sys.exit(1)
+    except (RuntimeError, BlockingIOError) as error:
+        if not limits.is_reached(error):
+            raise
+        print(f"sensor-hub: {limits.REACHED} ({error})", file=sys.stderr)
         sys.exit(1)
 
 
@@ -129,7 +134,10 @@ def check_config(
         else:
             hub = report.config
             count = len(hub.sensors) if hub else 0
-            print(f"{name}: all is well, {count} device{'' if count == 1 else 's'}")
+            well = "usable" if report.warnings else "all is well"
+            print(f"{name}: {well}, {count} device{'' if count == 1 else 's'}")
+        for warning in report.warnings:
+            print(f"  warning: {warning}")
         if show:
             _show_settings([(s.name, s.value, s.origin) for s in report.settings])
     if failed:
@@ -216,6 +224,10 @@ def watch(context: typer.Context) -> None:
                         print(*_watch_row(snapshot), sep="\t", flush=True)
     except KeyboardInterrupt:
         raise typer.Exit from None
+
+
+for tool in (cli_bus.decode, cli_bus.scan):
+    app.command()(tool)
 
 
 class _Plain:
