@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
 from emulator import logs
+from emulator.ascii_line_devices import Printer, Scale
 from emulator.http_devices import HttpDevices, MotionDevices
 from emulator.motion import MotionModel
 from emulator.ptys import PathTakenError
-from emulator.scenario import Http, Line, Scenario
+from emulator.rapi_day import ChargerDay
+from emulator.scenario import Http, Line, Scenario, Text
 from emulator.serial_line import SerialLine
+from emulator.text_line import Talker, TextLine
 from emulator.units import EmulatedUnit
 from emulator.values import Signal, stream
 
@@ -33,6 +37,10 @@ async def _run(scenario: Scenario) -> int:
                 serial_line = _serial_line(scenario, line)
                 stack.push_async_callback(serial_line.stop)
                 await serial_line.start()
+            for text in scenario.text_lines:
+                text_line = TextLine(text.pty_path, text.kind, _talker(scenario, text))
+                stack.push_async_callback(text_line.stop)
+                await text_line.start()
             if scenario.http is not None and scenario.http.motion:
                 http_devices = _http_devices(scenario, scenario.http)
                 stack.callback(http_devices.stop)
@@ -56,6 +64,21 @@ def _serial_line(scenario: Scenario, line: Line) -> SerialLine:
         value = Signal(unit.kind, scenario.timezone, stream(scenario.seed, "value", unit.sensor_id))
         units[unit.unit_id] = EmulatedUnit(unit.unit_id, value, _now)
     return SerialLine(line, units, stream(scenario.seed, "line", str(line.pty_path)))
+
+
+def _talker(scenario: Scenario, text: Text) -> Talker:
+    def measured(kind: str) -> Callable[[], float]:
+        signal_ = Signal(kind, scenario.timezone, stream(scenario.seed, kind, str(text.pty_path)))
+        return lambda: signal_.at(_now())
+
+    match text.kind:
+        case "openevse":
+            return ChargerDay("firmware")
+        case "openevse_emulator":
+            return ChargerDay("emulator")
+        case "scale":
+            return Scale(measured("generic"))
+    return Printer(measured("temperature"), measured("humidity"), as_json=text.kind == "arduino_json")
 
 
 def _http_devices(scenario: Scenario, http: Http) -> HttpDevices:

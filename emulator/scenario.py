@@ -49,6 +49,17 @@ class Http:
     motion: tuple[str, ...]
 
 
+TEXT_KINDS = ("openevse", "openevse_emulator", "arduino", "arduino_json", "scale")
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """One line with a device that speaks in text; `kind` is one of TEXT_KINDS."""
+
+    pty_path: Path
+    kind: str
+
+
 @dataclass(frozen=True, slots=True)
 class Scenario:
     """All that one emulator provides. `seed` None: different every time."""
@@ -58,6 +69,7 @@ class Scenario:
     timezone: ZoneInfo
     lines: tuple[Line, ...]
     http: Http | None
+    text_lines: tuple[Text, ...] = ()
 
 
 def load(path: Path) -> Scenario:
@@ -107,7 +119,9 @@ class _Parser:
         self._sensor_ids: set[str] = set()
 
     def scenario(self, data: object) -> Scenario:
-        keys = ("instance_id", "seed", "timezone", "lines", "http")
+        keys = ("instance_id", "seed", "timezone", "lines", "http", "text_lines")
+        if isinstance(data, dict):
+            data = {"text_lines": []} | data  # the one that may be left out
         top = self._object(data, "scenario", keys)
         lines = self._get(top, "lines", "scenario", _list, "a list", [])
         http = top["http"]
@@ -125,8 +139,13 @@ class _Parser:
             timezone=ZoneInfo(zone),
             lines=tuple(self._line(line, f"scenario.lines[{index}]") for index, line in enumerate(lines)),
             http=None if http is None or http is _Absent else self._http(http, "scenario.http"),
+            text_lines=tuple(
+                self._text_line(each, f"scenario.text_lines[{index}]")
+                for index, each in enumerate(self._get(top, "text_lines", "scenario", _list, "a list", []))
+            ),
         )
-        self._check_unique([str(line.pty_path) for line in found.lines], "scenario.lines", "pty_path")
+        paths = [line.pty_path for line in found.lines] + [text.pty_path for text in found.text_lines]
+        self._check_unique([str(path) for path in paths], "scenario.lines", "pty_path")
         if self._problems:
             raise ScenarioError(self._problems)
         return found
@@ -135,22 +154,25 @@ class _Parser:
         item = self._object(data, path, ("pty_path", "baudrate", "error_rate", "units"))
         units = self._get(item, "units", path, _list, "a list", [])
         line = Line(
-            pty_path=Path(
-                self._get(
-                    item,
-                    "pty_path",
-                    path,
-                    lambda v: _text(v) and Path(str(v)).is_absolute(),
-                    "an absolute path",
-                    "/",
-                )
-            ),
+            pty_path=self._pty_path(item, path),
             baudrate=self._get(item, "baudrate", path, _integer(50, 4_000_000), "50..4000000", 9600),
             error_rate=self._get(item, "error_rate", path, _rate, "0..1", 0.0),
             units=tuple(self._unit(unit, f"{path}.units[{index}]") for index, unit in enumerate(units)),
         )
         self._check_unique([str(unit.unit_id) for unit in line.units], f"{path}.units", "unit_id")
         return line
+
+    def _pty_path(self, item: dict[str, Any], path: str) -> Path:
+        def absolute(value: object) -> bool:
+            return _text(value) and Path(str(value)).is_absolute()
+
+        return Path(self._get(item, "pty_path", path, absolute, "an absolute path", "/"))
+
+    def _text_line(self, data: object, path: str) -> Text:
+        item = self._object(data, path, ("pty_path", "kind"))
+        allowed = f"one of {', '.join(TEXT_KINDS)}"
+        kind = self._get(item, "kind", path, lambda value: value in TEXT_KINDS, allowed, TEXT_KINDS[0])
+        return Text(self._pty_path(item, path), kind)
 
     def _unit(self, data: object, path: str) -> Unit:
         item = self._object(data, path, ("unit_id", "sensor_id", "kind"))

@@ -1,0 +1,72 @@
+"""RAPI lines on the charger's side of the cable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+FIRMWARE_LINE_MAX = 31
+FIRMWARE_TOKENS_MAX = 10
+
+
+def _xor(data: bytes) -> int:
+    result = 0
+    for byte in data:
+        result ^= byte
+    return result
+
+
+def framed(text: str) -> bytes:
+    """A line as a charger sends it."""
+    raw = b"$" + text.encode("latin-1")
+    return raw + f"^{_xor(raw):02X}\r".encode()
+
+
+class LineReader:
+    """Takes commands apart and frames their answers, strictly as firmware does or leniently as its emulator."""
+
+    def __init__(self, strict: bool, answer: Callable[[list[str]], str | None]) -> None:
+        """`answer`: words of a command -> parameters of the answer; None: NK, after `!`: NK with them."""
+        self._strict, self._answer = strict, answer
+        self._heard = b""
+        self.echo = False
+
+    def feed(self, data: bytes) -> bytes:
+        """The answers to the commands that `data` completes."""
+        self._heard += data if self._strict else data.replace(b"\n", b"\r")
+        *lines, self._heard = self._heard.split(b"\r")
+        return b"".join(self._reply(line.strip(b"\n")) for line in lines if line)
+
+    def _reply(self, line: bytes) -> bytes:
+        echo = line + b"\r" if self.echo else b""
+        reply = self._strictly(line) if self._strict else self._leniently(line)
+        return echo + reply + (b"\n" if self.echo and reply else b"")
+
+    def _strictly(self, line: bytes) -> bytes:
+        line = line[line.rfind(b"$") :] if b"$" in line else b""
+        if not line or len(line) > FIRMWARE_LINE_MAX:
+            return b""
+        for mark, checksum in ((b"^", _xor), (b"*", lambda text: sum(text) % 256)):
+            text, found, digits = line.rpartition(mark)
+            if found:
+                if digits.upper() != b"%02X" % checksum(text):
+                    return framed("NK")
+                line = text
+                break
+        words = line[1:].decode("latin-1").split()
+        sequence = words.pop() if words and words[-1].startswith(":") else ""
+        if len(words) + bool(sequence) > FIRMWARE_TOKENS_MAX:
+            return framed("NK")
+        return self._framed_answer(words, sequence.upper())
+
+    def _leniently(self, line: bytes) -> bytes:
+        text = line.decode("latin-1").upper()
+        if not text.startswith("$"):
+            return framed("NK")
+        return self._framed_answer(text[1:].partition("^")[0].split(), "")
+
+    def _framed_answer(self, words: list[str], sequence: str) -> bytes:
+        found = self._answer(words)
+        head = "NK" if found is None or found.startswith("!") else "OK"
+        rest = (found or "").removeprefix("!")
+        # A parameter that begins with a space makes two of them, as the firmware's $GI does.
+        return framed(head + (f" {rest}" if rest else "") + (f" {sequence}" if sequence else ""))
