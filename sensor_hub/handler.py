@@ -6,9 +6,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sensor_hub import commands, logs, properties, threads, wire
+from sensor_hub import commands, logs, properties, property_facts, threads, wire
 from sensor_hub.clock import Clock
-from sensor_hub.config.model import Handler, HubConfig, SensorConfig, TransportConfig
+from sensor_hub.config.model import Handler, HubConfig, SensorConfig, TransportConfig, WriteChecks
 from sensor_hub.drivers import DRIVERS
 from sensor_hub.errors import (
     CommandTimeout,
@@ -19,11 +19,12 @@ from sensor_hub.errors import (
     SensorUnavailable,
     UnknownSensor,
 )
+from sensor_hub.journal import Journal
 from sensor_hub.line_report import LineState
 from sensor_hub.properties import PropertySpec
 from sensor_hub.readings import Json, Snapshot, Status
 from sensor_hub.tracking import Tracker
-from sensor_hub.workers import Line
+from sensor_hub.workers import Line, LineSetup, LogSetup, hire, parallelism_of
 
 log = logs.get(__name__)
 
@@ -55,19 +56,23 @@ class HandlerService:
         units = {
             sensor_id: specs["value"].unit for sensor_id, specs in self._specs.items() if "value" in specs
         }
-        self.tracker = Tracker(enabled, clock, units)
+        journal = Journal("sensor_id", config.journal_entries, config.journal_bytes)
+        self.tracker = Tracker(enabled, clock, units, journal)
         self.board = self.tracker.board
         self._lines = [
-            Line(t, drivers[t.transport_id], _on(t, enabled), self.tracker, clock) for t in transports
+            Line(t, _on(t, enabled), parallelism_of(t, transports), self.tracker, clock) for t in transports
         ]
+        setups = [LineSetup(t, _on(t, enabled), DRIVERS[t.driver]) for t in transports]
+        log_setup = LogSetup(service, config.log_level, config.log_format, str(config.timezone))
+        self._workers = hire(list(zip(self._lines, setups, strict=True)), clock, log_setup)
         self._line_of = {s.sensor_id: line for line in self._lines for s in _on(line.transport, enabled)}
         self._memory = commands.Memory(clock)
         self._closing = threading.Event()
 
     def start(self) -> None:
         """Begin to read."""
-        for line in self._lines:
-            line.start()
+        for worker in self._workers:
+            worker.start()
         threads.start("ageing", self._age, self._closing)
         log.info("reading", lines=len(self._lines), devices=len(self._specs))
 
@@ -75,7 +80,7 @@ class HandlerService:
         """Wake followers, end the lines; at most about a second for all of them together."""
         self._closing.set()
         self.board.close()
-        enders = [threading.Thread(target=line.stop, daemon=True) for line in self._lines]
+        enders = [threading.Thread(target=worker.stop, daemon=True) for worker in self._workers]
         for ender in enders:
             ender.start()
         for ender in enders:
@@ -143,14 +148,17 @@ class HandlerService:
         specs, line = self._specs[sensor_id], self._line_of[sensor_id]
         if not line.transport.write:
             raise ReadOnly(f"transport of {sensor.sensor_id} has write: false")
-        values = properties.check_values(command.values, specs)
+        unsafe = line.transport.write_checks is WriteChecks.UNSAFE
+        values = properties.check_values(command.values, specs, ranges=not unsafe)
         try:
             written = line.command(sensor_id, values, command.timeout_s)
         except ReadTimeout as error:
             raise CommandTimeout(str(error)) from error
         # Names only: a value may be a door's code, or 64 KiB long.
-        log.info("command done", device=sensor_id, id=command.id, properties=", ".join(written))
-        return {"values": dict(written)}
+        told = {"properties": ", ".join(written.values), "outcome": str(written.outcome)}
+        log.info("command done", device=sensor_id, id=command.id, **told)
+        outcomes: dict[str, Json] = {name: str(outcome) for name, outcome in written.outcomes.items()}
+        return {"values": dict(written.values), "outcome": str(written.outcome), "outcomes": outcomes}
 
     # -- what the service says of itself ------------------------------------------------------------------------
 
@@ -170,6 +178,18 @@ class HandlerService:
         """All lines, as `/transports` shows them."""
         return [line.describe() for line in self._lines]
 
+    def properties(self) -> dict[str, Json]:
+        """Of every enabled device: each property's kind, unit and limits, and whether commands to it are taken."""
+        return {
+            sensor_id: {
+                name: property_facts.body_of(
+                    spec, writable=spec.writable and self._line_of[sensor_id].transport.write
+                )
+                for name, spec in specs.items()
+            }
+            for sensor_id, specs in self._specs.items()
+        }
+
     def errors(self) -> dict[str, Json]:
         """Devices whose last read failed (or that went stale), with code, message and since when."""
         return {
@@ -183,14 +203,16 @@ class HandlerService:
         }
 
     def telemetry(self) -> dict[str, Json]:
-        """Counters of every enabled device: reads, errors, round_trip_ms."""
+        """Counters of every enabled device: reads, errors, round_trip_ms; and of its unit and line."""
         rows: dict[str, Json] = {}
+        of_lines = {name: row for line in self._serial() for name, row in line.telemetry().items()}
         for sensor_id in self._specs:
             history = self.tracker.history(sensor_id)
             rows[sensor_id] = {
                 "reads": history.total_reads,
                 "errors": history.total_failures,
                 "round_trip_ms": history.round_trip_ms,
+                **of_lines.get(sensor_id, {}),
             }
         return rows
 
@@ -212,6 +234,7 @@ class HandlerService:
             "timestamp": wire.timestamp_text(self.clock.now()),
             "sensors_tracked": len(self._specs),
             "errors_count": len(self.errors()),
+            "journal": self.board.journal_size(),
         }
         if self._kind is Handler.HTTP:
             online = sum(status in (Status.ONLINE, Status.DEGRADED) for status in statuses)
@@ -226,6 +249,10 @@ class HandlerService:
                 for line in self._lines
             ]
         return body
+
+    def _serial(self) -> list[Line]:
+        """Lines that several devices share."""
+        return self._lines if self._kind is Handler.SERIAL else []
 
     def _snapshots(self) -> list[Snapshot]:
         return [self.tracker.snapshot(sensor_id) for sensor_id in self._specs]

@@ -1,22 +1,35 @@
-"""When each device of one line is read, and when a dead one is left alone. Pure: time comes in as a number."""
+"""When the devices of one line are read, and when a dead one is left alone. Pure: time comes in as a number."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from sensor_hub.config.model import SensorConfig
-from sensor_hub.errors import CircuitOpen, HubError, ReadTimeout, TransportDown
+from sensor_hub.errors import (
+    BrokenFrame,
+    CircuitOpen,
+    DeviceRefused,
+    HubError,
+    ReadTimeout,
+    TransportDown,
+)
 
 OPEN_AFTER_FAILURES = 3
-# A dead unit is probed so seldom that waiting for it costs its line at most 1/20 of the time.
-PROBE_COST_FACTOR = 20.0
-MAX_PROBE_PAUSE_S = 300.0
+# Waiting for a dead unit costs its line at most 1/20 of the time, whatever its timeout is.
+PROBE_SHARE = 0.05
+_PAUSE_PER_COST = 1 / PROBE_SHARE
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+METER_WINDOW_S = 60.0
 
 
 @dataclass(slots=True)
 class Breaker:
-    """Leaves a unit alone that failed to answer several times in a row; one answer closes it again."""
+    """Leaves a unit alone that failed to answer several times in a row; one answer closes it again.
+
+    Each further silence doubles the pause up to LONGEST_PAUSE_S, but waiting for the unit may need a longer one.
+    """
 
     failures: int = 0
     next_probe_at: float | None = None  # None: closed
@@ -28,8 +41,10 @@ class Breaker:
     def silent(self, now: float, cost_s: float) -> None:
         """The unit did not answer, and waiting for it took `cost_s` of the line's time."""
         self.failures += 1
-        if self.failures >= OPEN_AFTER_FAILURES:
-            self.next_probe_at = now + min(MAX_PROBE_PAUSE_S, PROBE_COST_FACTOR * cost_s)
+        step = self.failures - OPEN_AFTER_FAILURES
+        if step >= 0:
+            backoff_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(step, 10))
+            self.next_probe_at = now + max(backoff_s, _PAUSE_PER_COST * cost_s)
 
     def probe_at_once(self) -> None:
         """The line is new: whatever was on it may be another device now."""
@@ -41,15 +56,58 @@ class Breaker:
         return 0.0 if self.next_probe_at is None else max(0.0, self.next_probe_at - now)
 
 
+class Meter:
+    """How much of the last minute was spent on something."""
+
+    def __init__(self, now: float) -> None:
+        self._began = now
+        self._spent: deque[tuple[float, float]] = deque()  # end, seconds; at most one entry a second
+
+    def add(self, now: float, seconds: float) -> None:
+        """That many seconds were spent just now."""
+        if self._spent and now - self._spent[-1][0] < 1.0:
+            at, before_s = self._spent[-1]
+            self._spent[-1] = (at, before_s + seconds)
+        else:
+            self._spent.append((now, seconds))
+        while self._spent[0][0] < now - METER_WINDOW_S:
+            self._spent.popleft()
+
+    def share(self, now: float) -> float:
+        """Part of the time, 0..1, over the last minute (or since it began). Any thread may ask; it changes nothing."""
+        window_s = min(METER_WINDOW_S, now - self._began)
+        spent_s = sum(seconds for at, seconds in list(self._spent) if at >= now - METER_WINDOW_S)
+        return 0.0 if window_s <= 0 else min(1.0, spent_s / window_s)
+
+
+@dataclass(slots=True)
+class Counters:
+    """What happened on a line, or with one unit of it, since its worker started; the names are the contract's."""
+
+    reads: int = 0
+    errors: int = 0
+    timeouts: int = 0
+    crc_errors: int = 0
+    exceptions: int = 0
+    commands: int = 0
+
+    def failed(self, error: HubError) -> None:
+        """A transaction ended so."""
+        self.errors += 1
+        self.timeouts += isinstance(error, ReadTimeout)
+        self.crc_errors += isinstance(error, BrokenFrame)
+        self.exceptions += isinstance(error, DeviceRefused)
+
+
 @dataclass(slots=True)
 class Unit:
-    """One address on a line: its sensors, what happened to their reads, and whether it is left alone."""
+    """One address on a line: its sensors, what happened to it, and whether it is left alone."""
 
     unit_id: int | str
     breaker: Breaker | None
-    reads: int = 0
-    errors: int = 0
-    round_trip_ms: float | None = None
+    meter: Meter
+    counters: Counters = field(default_factory=Counters)
+    round_trip_ms: float | None = None  # of the last transaction that was answered
     last_error: str | None = None
     sensors: list[str] = field(default_factory=list)
 
@@ -59,7 +117,9 @@ class Unit:
             self.breaker.answered()
 
     def failed(self, error: HubError, now: float, cost_s: float) -> None:
-        """An exchange with it ended in `error` and took `cost_s` of the line's time."""
+        """A transaction with it ended in `error` and took `cost_s` of the line's time."""
+        self.counters.failed(error)
+        self.last_error = str(error)
         if isinstance(error, TransportDown | CircuitOpen) or self.breaker is None:
             return  # that says nothing about the unit
         if isinstance(error, ReadTimeout):
@@ -72,36 +132,51 @@ class Unit:
         return 0.0 if self.breaker is None else self.breaker.open_for(now)
 
 
+class Slot(NamedTuple):
+    """Properties of one sensor that are read at the same interval, and so together."""
+
+    sensor_id: str
+    interval_s: float
+
+
 class Schedule:
     """Due times of a line's background reads. Not thread-safe: belongs to the line's worker."""
 
-    def __init__(self, sensors: Sequence[SensorConfig], now: float) -> None:
-        """Every sensor is due at once, in configured order."""
-        self._interval = {sensor.sensor_id: sensor.interval_s for sensor in sensors}
-        self._due = dict.fromkeys(self._interval, now)
+    def __init__(self, slots: Mapping[Slot, int | str], now: float) -> None:
+        """`slots`: each with its unit, in configured order; all are due at once."""
+        self._unit = dict(slots)
+        self._due = dict.fromkeys(slots, now)
 
-    def next(self) -> tuple[str, float] | None:
-        """The sensor due first and when, or None when the line has no sensors."""
+    def next(self) -> tuple[Slot, float] | None:
+        """The slot due first and when, or None when the line has nothing to read."""
         if not self._due:
             return None
-        sensor_id = min(self._due, key=self._due.__getitem__)
-        return sensor_id, self._due[sensor_id]
+        slot = min(self._due, key=self._due.__getitem__)
+        return slot, self._due[slot]
 
-    def done(self, sensor_id: str, now: float, *, not_before: float = 0.0) -> None:
+    def due_with(self, slot: Slot, now: float) -> list[Slot]:
+        """The slots of the same unit that are due by now."""
+        unit = self._unit[slot]
+        return [other for other, due in self._due.items() if due <= now and self._unit[other] == unit]
+
+    def done(self, slot: Slot, now: float, *, not_before: float = 0.0) -> bool:
         """It was read now: a turn that was due is over, and the next is one interval after it.
 
-        A read before its turn leaves that where it is. Missed turns are skipped, not caught up.
+        A read before its turn leaves that where it is. Missed turns are skipped, not caught up: true if there were.
         """
-        interval, due = self._interval[sensor_id], self._due[sensor_id]
+        interval, due, missed = slot.interval_s, self._due[slot], False
         if due <= now:
             due += interval
             if due <= now:
-                due = now + interval
-        self._due[sensor_id] = max(due, not_before)
+                due, missed = now + interval, True
+        self._due[slot] = max(due, not_before)
+        return missed
 
-    def soon(self, sensor_id: str, now: float) -> None:
-        """Read it as soon as the line is free (its value was just changed)."""
-        self._due[sensor_id] = min(self._due[sensor_id], now)
+    def soon(self, sensor_id: str, at: float) -> None:
+        """Read all of it by then at the latest (its value was just changed, or part of it could not be read)."""
+        for slot in self._due:
+            if slot.sensor_id == sensor_id:
+                self._due[slot] = min(self._due[slot], at)
 
     def all_soon(self, now: float) -> None:
         """The line came back: everything is due."""

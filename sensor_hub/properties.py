@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -14,6 +15,7 @@ from sensor_hub.readings import Json
 
 # How far from a whole step a value may be: the dust of a float such as 0.1 + 0.2.
 _DUST = Fraction(1, 1_000_000)
+_RELATIVE = re.compile(r"[+-][0-9]{1,15}(\.[0-9]{1,15})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,10 @@ class PropertySpec:
     """One property of a device, for checking commands before anything is sent.
 
     `kind` is the JSON type of its value. `minimum`/`maximum`/`step` are in the property's unit; None: no limit.
-    Steps count from `step_from` (None: from the minimum, or 0 without one).
+    Steps count from `step_from` (None: from the minimum, or 0 without one). `choices`: the texts it may hold.
+    `interval_s`: how often it is read (None: as its device). `readable`: what was written can be read back,
+    equal within `tolerance` (None: within half a step, exactly without one). `limited`: the configuration, and
+    not only the type, says what it may hold.
     """
 
     kind: Literal["number", "boolean", "text", "any"]
@@ -31,6 +36,11 @@ class PropertySpec:
     maximum: float | None = None
     step: float | None = None
     step_from: float | None = None
+    choices: Sequence[str] | None = None
+    interval_s: float | None = None
+    readable: bool = True
+    tolerance: float | None = None
+    limited: bool = False
 
 
 def number_of(raw: Json) -> float | None:
@@ -52,10 +62,21 @@ def check_shape(values: Json) -> Mapping[str, Json]:
     return values
 
 
-def check_values(values: Json, specs: Mapping[str, PropertySpec]) -> Mapping[str, Json]:
+def is_relative(value: Json, spec: PropertySpec) -> bool:
+    """Whether a command's value refers to what the device holds now: "+10", "-0.5"; "toggle"."""
+    if not isinstance(value, str):
+        return False
+    if spec.kind == "boolean":
+        return value.strip().lower() == "toggle"
+    return spec.kind == "number" and _RELATIVE.fullmatch(value.strip()) is not None
+
+
+def check_values(
+    values: Json, specs: Mapping[str, PropertySpec], *, ranges: bool = True
+) -> Mapping[str, Json]:
     """Check a command's values against the device's properties; nothing has been sent yet.
 
-    Raises ReadOnly, InvalidCommand, ValueOutOfRange.
+    `ranges` false: their types only. Raises ReadOnly, InvalidCommand, ValueOutOfRange.
     """
     writable = [name for name, spec in specs.items() if spec.writable]
     if not writable:
@@ -69,12 +90,18 @@ def check_values(values: Json, specs: Mapping[str, PropertySpec]) -> Mapping[str
             raise ReadOnly(f"property {name!r} is read-only; writable: {', '.join(writable)}")
     for name, value in checked.items():
         _check_type(name, value, specs[name])
-    for name, value in checked.items():
-        _check_range(name, value, specs[name])
+    for name, value in checked.items() if ranges else ():
+        check_range(name, value, specs[name])
     return checked
 
 
 def _check_type(name: str, value: Json, spec: PropertySpec) -> None:
+    if is_relative(value, spec):
+        if not spec.readable:
+            raise InvalidCommand(
+                f"{name} cannot be read, so it cannot be changed by {wire.dumps(value)[:64]}"
+            )
+        return
     fits = {
         "number": number_of(value) is not None,
         "boolean": isinstance(value, bool),
@@ -85,7 +112,13 @@ def _check_type(name: str, value: Json, spec: PropertySpec) -> None:
         raise InvalidCommand(f"{name} must be a {spec.kind}, not {wire.dumps(value)[:64]}")
 
 
-def _check_range(name: str, value: Json, spec: PropertySpec) -> None:
+def check_range(name: str, value: Json, spec: PropertySpec) -> None:
+    """Raise ValueOutOfRange for a number outside its limits or off its step, or a text that is none of its choices.
+
+    A relative value is checked when it is known what it amounts to.
+    """
+    if spec.choices is not None and isinstance(value, str) and value not in spec.choices:
+        raise ValueOutOfRange(f"{name} must be one of {', '.join(spec.choices)[:500]}, not {value[:64]!r}")
     number = number_of(value)
     if number is None:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 MAX_PAUSE_S = 30.0
+HEALTHY_AFTER_S = 60.0
 
 
 class Backoff:
@@ -13,15 +14,23 @@ class Backoff:
         self._first_pause_s, self._give_up_after_s = first_pause_s, give_up_after_s
         self._pause_s = first_pause_s
         self._failing_since: float | None = None
+        self._connected_at: float | None = None
         self.retry_at = 0.0
         self.given_up = False
 
-    def connected(self) -> None:
-        """The line is up: the next pause is a short one again."""
+    def connected(self, now: float) -> None:
+        """The line could be opened. That alone proves little: it may be closed again at once."""
+        self._connected_at = now
+
+    def healthy(self) -> None:
+        """Somebody on the line answered: the next pause is a short one again."""
         self._pause_s, self._failing_since = self._first_pause_s, None
 
     def failed(self, now: float) -> None:
         """The line was lost, or could not be opened."""
+        if self._connected_at is not None and now - self._connected_at >= HEALTHY_AFTER_S:
+            self.healthy()
+        self._connected_at = None
         if self._failing_since is None:
             self._failing_since = now
         self.retry_at = now + self._pause_s

@@ -74,6 +74,12 @@ class Services:
         server.server_close()
         app.close()
 
+    def reload(self, environ: Mapping[str, str]) -> None:
+        """Start all with the instance file as it is now."""
+        self._hub = config.load(environ, check_options=check_options)
+        for name in _FACTORIES:
+            self.start(name)
+
     def stop_all(self) -> None:
         for name in list(self._running):
             self.stop(name)

@@ -13,6 +13,8 @@ from tests.contract.bridge import CLIENTS, Hub, running_hub
 def hub(request: pytest.FixtureRequest) -> Iterator[Hub]:
     """A running hub whose states are sent because of changes only: its update interval is an hour."""
     with running_hub(request.param) as running:
+        # its line may take a moment
+        running.witness.wait_for(running.topic("devices/cellar/state/value"), 30)
         yield running
 
 

@@ -109,10 +109,19 @@ def is_now(text: str) -> bool:
     return abs(datetime.now(UTC) - datetime.fromisoformat(text)) < timedelta(seconds=60)
 
 
+def words(dependencies: dict[str, dict[str, str]]) -> set[str]:
+    return {each["status"] for each in dependencies.values()}
+
+
 def test_health_names_dependencies_and_cache(site: Site) -> None:
+    eventually(lambda: "healthy" not in words(site.api.get("/health")["dependencies"]), 30)
     health = site.api.get("/health")
     assert is_now(health.pop("timestamp"))
     ports = {name: service.url for name, service in site.instance.hub.services.items()}
+    journal = health.pop("journal")
+    assert journal.keys() == {"entries", "bytes", "missed", "interrupted"}
+    assert (journal["missed"], journal["interrupted"]) == (0, 0)
+    assert journal["bytes"] > journal["entries"] > 0
     assert health == {
         "service": "state-aggregator",
         "instance_id": site.instance.instance_id,
@@ -251,10 +260,12 @@ def test_errors_of_all_handlers_name_their_handler(site: Site) -> None:
 
 def test_a_command_is_routed_to_its_handler(site: Site) -> None:
     answer = site.api.post("/device/boiler/command", {"id": "c1", "values": {"setpoint": 60.5}})
-    assert answer == {"id": "c1", "status": "success", "values": {"setpoint": 60.5}}
+    outcome = {"outcome": "verified", "outcomes": {"setpoint": "verified"}}
+    assert answer == {"id": "c1", "status": "success", "values": {"setpoint": 60.5}, **outcome}
     assert site.plc.holding[1][10] == 605
     answer = site.api.post("/device/temp_like_http/command", {"id": "c1", "led": True, "timeout": 20_000})
-    assert answer == {"id": "c1", "status": "success", "values": {"led": True}}
+    outcome = {"outcome": "applied", "outcomes": {"led": "applied"}}
+    assert answer == {"id": "c1", "status": "success", "values": {"led": True}, **outcome}
     assert site.web.got[-1] == ("POST", "/led", {"on": True})
 
 

@@ -135,7 +135,8 @@ def test_a_command_in_chunks_is_a_command(site: Site) -> None:
         data=iter([body[:9], body[9:]]),
         headers={"Content-Type": "application/json"},
     )
-    assert answer.json() == {"id": "chunked", "status": "success", "values": {"setpoint": 42.0}}
+    done = {"values": {"setpoint": 42.0}, "outcome": "verified", "outcomes": {"setpoint": "verified"}}
+    assert answer.json() == {"id": "chunked", "status": "success", **done}
     assert site.plc.holding[1][10] == 420
 
 

@@ -125,6 +125,8 @@ def test_health_counts_sensors_and_names_the_poll_interval(site: Site) -> None:
     assert is_now(health.pop("timestamp"))
     assert health.pop("instance_id").startswith("t")
     assert health.pop("errors_count") >= len(BAD)
+    journal = health.pop("journal")
+    assert journal["bytes"] > journal["entries"] >= len(GOOD) + len(BAD)
     assert health == {
         "service": "http-poller",
         "status": "degraded",
@@ -288,9 +290,11 @@ def test_a_sensor_is_degraded_then_offline_with_the_third_failure_in_a_row_and_o
 def test_a_command_is_the_configured_request(site: Site) -> None:
     site.web.got.clear()
     answer = site.api.post("/sensor/yard/command", {"id": 1, "values": {"led": True}, "timeout": 20_000})
-    assert answer == {"id": 1, "status": "success", "values": {"led": True}}
+    applied = {"outcome": "applied", "outcomes": {"led": "applied"}}
+    assert answer == {"id": 1, "status": "success", "values": {"led": True}, **applied}
     answer = site.api.post("/sensor/yard/command", {"level": 45, "timeout": 20_000})
-    assert answer == {"id": None, "status": "success", "values": {"level": 45}}
+    applied = {"outcome": "applied", "outcomes": {"level": "applied"}}
+    assert answer == {"id": None, "status": "success", "values": {"level": 45}, **applied}
     assert site.web.got == [("POST", "/led", {"on": True}), ("PUT", "/led", {"level": 45})]
 
 

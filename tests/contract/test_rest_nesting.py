@@ -87,22 +87,26 @@ def test_a_command_that_nests_deeper_is_invalid(site: Site, body: Any) -> None:
     assert site.api.error("POST", "/device/good/command", json=body) == (400, "INVALID_COMMAND")
 
 
+FEED = "/readings?journal=&wait=0.0"
+
+
 def test_a_feed_that_cannot_be_read_is_told_and_its_handler_is_not_well(tmp_path: Path) -> None:
     with endpoints() as handler:
         instance = Instance(tmp_path, {"sensors": []}, HTTP_POLLER_URL=handler.url)
         own = {INSTANCE_HEADER: instance.instance_id}
         handler.replies["/health"] = Reply({"status": "healthy"}, headers=own)
-        handler.replies["/readings?wait=0.0"] = Reply({"cursor": "1-1", "readings": nested(100)}, headers=own)
+        handler.replies[FEED] = Reply({"cursor": "1-1", "readings": nested(100)}, headers=own)
         with in_process(instance, "state-aggregator") as api, capture_logs() as logged:
 
             def poller() -> str:
                 return str(api.ask("GET", "/health").json()["dependencies"]["http_poller"]["status"])
 
             eventually(lambda: poller() == "unreadable", 30)
-            asked = handler.asked["/readings?wait=0.0"]
-            eventually(lambda: handler.asked["/readings?wait=0.0"] > asked + 1, 30)
+            asked = handler.asked[FEED]
+            eventually(lambda: handler.asked[FEED] > asked + 1, 30)
             told = [each for each in logged if each["event"] == "feed cannot be read"]
             assert [each["handler"] for each in told] == ["http-poller"]
             assert "nested deeper than 64" in told[0]["reason"]
-            handler.replies["/readings?wait=0.0"] = Reply({"cursor": "1-1", "readings": []}, headers=own)
+            empty = {"position": "1-1", "missed": None, "entries": []}
+            handler.replies[FEED] = Reply({"cursor": "1-1", "readings": [], "journal": empty}, headers=own)
             eventually(lambda: poller() == "healthy", 30)

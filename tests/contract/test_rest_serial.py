@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,6 @@ import pytest
 import structlog
 
 from tests.contract.services import (
-    READ_HOLDING,
     READ_INPUT,
     WRITE_HOLDING,
     Api,
@@ -114,6 +114,16 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         good = ("temp", "hot", "boiler", "locked", "slow", "emulated", "moist")
         eventually(lambda: all(site.api.readings()[each]["status"] == "online" for each in good), 30)
         yield site
+
+
+def verified(**values: Any) -> dict[str, Any]:
+    """What the answer to a command says of values that the device now holds."""
+    return {"values": values, "outcome": "verified", "outcomes": dict.fromkeys(values, "verified")}
+
+
+def asked_of(site: Site, unit: int) -> int:
+    """Requests to a unit so far."""
+    return sum(count for (of, _), count in site.plc.asked.items() if of == unit)
 
 
 def command(api: Api, sensor_id: str, **body: Any) -> dict[str, Any]:
@@ -219,13 +229,16 @@ def test_transports_shows_every_line_with_counters_and_units(site: Site) -> None
     assert up["url"] == site.plc.url
     assert (up["state"], up["last_error"], up["next_retry_s"]) == ("up", None, None)
     assert isinstance(up["worker_pid"], int)
-    assert up["parallelism"] == "thread"
+    assert up["parallelism"] == "process"  # one of several
+    assert up["worker_pid"] != os.getpid()
+    assert (up["restarts"], up["pending"], up["late_answers"]) == (0, 0, 0)
+    assert 0 <= up["utilisation"] <= 1
     assert is_now(up["since"])
     assert up["counters"].keys() == {"reads", "errors", "timeouts", "crc_errors", "exceptions", "commands"}
     assert up["counters"]["reads"] >= 5
     assert up["counters"]["exceptions"] >= 1  # the register that is not there
     (unit,) = up["units"]
-    assert unit.keys() == {"unit_id", "state", "reads", "errors", "round_trip_ms", "last_error"}
+    assert unit.keys() == {"unit_id", "state", *up["counters"], "round_trip_ms", "utilisation", "last_error"}
     assert (unit["unit_id"], unit["reads"] >= 3, unit["round_trip_ms"] > 0) == (1, True, True)
     assert gone["state"] == "down"
     assert "refused" in gone["last_error"]
@@ -269,7 +282,7 @@ def test_after_a_failed_read_the_last_value_is_fair_and_the_sensor_degraded(site
 
 def test_a_command_reaches_the_device_and_is_answered_with_its_id(site: Site) -> None:
     answer = command(site.api, "boiler", id="c1", values={"setpoint": 60.5, "pump": True}, timeout=20_000)
-    assert answer == {"id": "c1", "status": "success", "values": {"setpoint": 60.5, "pump": True}}
+    assert answer == {"id": "c1", "status": "success", **verified(setpoint=60.5, pump=True)}
     assert (site.plc.holding[1][10], site.plc.coils[1][0]) == (605, True)
     assert site.api.get("/sensor/boiler")["setpoint"] == 60.5
 
@@ -283,7 +296,7 @@ def test_what_was_written_is_on_the_feed_without_being_asked_for(site: Site) -> 
 
 def test_without_values_all_other_keys_are_the_values_and_an_id_may_be_a_number(site: Site) -> None:
     answer = command(site.api, "boiler", id=7, setpoint=40)
-    assert answer == {"id": 7, "status": "success", "values": {"setpoint": 40.0}}
+    assert answer == {"id": 7, "status": "success", **verified(setpoint=40.0)}
     assert command(site.api, "boiler", setpoint=41)["id"] is None
     assert site.plc.holding[1][10] == 410
 
@@ -328,7 +341,7 @@ def test_many_duplicates_at_the_same_time_are_written_once(site: Site) -> None:
         finally:
             site.plc.asleep.discard(2)
         answers = [each.result(60) for each in asked]
-    assert answers == [{"id": "storm", "status": "success", "values": {"setpoint": 44.0}}] * 10
+    assert answers == [{"id": "storm", "status": "success", **verified(setpoint=44.0)}] * 10
     assert site.plc.asked[2, WRITE_HOLDING] == before + 1
 
 
@@ -453,7 +466,7 @@ def test_reading_what_is_not_configured_creates_nothing(site: Site) -> None:
 
 
 def test_a_unit_that_does_not_answer_delays_no_other_line(site: Site) -> None:
-    asked, answered = site.plc.asked[2, READ_HOLDING], threading.Event()
+    asked, answered = asked_of(site, 2), threading.Event()
 
     def read_slowly() -> None:
         site.api.ask("GET", "/sensor/slow")
@@ -462,7 +475,7 @@ def test_a_unit_that_does_not_answer_delays_no_other_line(site: Site) -> None:
     site.plc.asleep.add(2)
     try:
         threading.Thread(target=read_slowly, daemon=True).start()
-        eventually(lambda: site.plc.asked[2, READ_HOLDING] > asked)
+        eventually(lambda: asked_of(site, 2) > asked)
         for _ in range(20):
             assert site.api.get("/sensor/temp")["quality"] == "good"
         assert command(site.api, "boiler", values={"setpoint": 70})["status"] == "success"
@@ -473,12 +486,12 @@ def test_a_unit_that_does_not_answer_delays_no_other_line(site: Site) -> None:
 
 
 def test_health_answers_while_a_line_hangs(site: Site) -> None:
-    asked = site.plc.asked[2, READ_HOLDING]
+    asked = asked_of(site, 2)
     site.plc.asleep.add(2)
     with ThreadPoolExecutor(20) as pool:
         try:
             waiting = [pool.submit(site.api.ask, "GET", "/sensor/slow") for _ in range(20)]
-            eventually(lambda: site.plc.asked[2, READ_HOLDING] > asked)
+            eventually(lambda: asked_of(site, 2) > asked)
             assert site.api.ask("GET", "/health", timeout=2).status_code == 200
             assert not any(each.done() for each in waiting)
         finally:
@@ -508,7 +521,7 @@ def test_a_handler_whose_lines_are_all_down_is_unavailable_also_without_sensors(
     ports = free_ports(2)
     lines = [line(f"gone{port}", f"tcp://127.0.0.1:{port}") for port in ports]
     with in_process(Instance(tmp_path, {"transports": lines, "sensors": []}), "serial-handler") as api:
-        eventually(lambda: {each["state"] for each in api.get("/health")["transports"]} == {"down"})
+        eventually(lambda: {each["state"] for each in api.get("/health")["transports"]} == {"down"}, 30)
         assert api.get("/health")["status"] == "unavailable"
 
 

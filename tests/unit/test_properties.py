@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sensor_hub.drivers.modbus_settings import Register
 from sensor_hub.errors import HubError
-from sensor_hub.properties import PropertySpec, check_shape, check_values, number_of
+from sensor_hub.properties import PropertySpec, check_range, check_shape, check_values, is_relative, number_of
 
 SPECS = {
     "setpoint": PropertySpec("number", True, "°C", 30.0, 75.0, 0.5),
@@ -137,3 +137,54 @@ def test_any_number_is_accepted_or_refused_with_a_code(number: float, name: str)
 @given(st.integers(-1000, 1000), st.sampled_from([0.1, 0.25, 0.5, 1.0, 3.0, 0.001]))
 def test_every_multiple_of_the_step_fits(count: int, step: float) -> None:
     assert code_of({"x": count * step}, {"x": PropertySpec("number", True, step=step)}) is None
+
+
+# -- relative values, choices ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ["+10", "-0.5", "+0", " +1 ", "-12.75"])
+def test_a_signed_number_in_a_text_is_relative_for_a_number(value: str) -> None:
+    assert is_relative(value, SPECS["setpoint"])
+    assert code_of({"setpoint": value}) is None  # its limits are checked when it is known what it amounts to
+    assert code_of({"label": value}) is None
+    assert not is_relative(value, SPECS["label"])
+
+
+@pytest.mark.parametrize(
+    "value", ["10", "+", "+1e3", "--1", "+ 1", "+0x10", "+1.", "+.5", "+inf", "+" + "9" * 16, "toggle"]
+)
+def test_other_texts_are_no_numbers(value: str) -> None:
+    assert code_of({"setpoint": value}) == "INVALID_COMMAND"
+
+
+@pytest.mark.parametrize("value", ["toggle", "Toggle", " toggle "])
+def test_toggle_is_relative_for_a_boolean(value: str) -> None:
+    assert code_of({"pump": value}) is None
+    assert not is_relative(value, SPECS["label"])
+
+
+@pytest.mark.parametrize(("spec", "value"), [("number", "+1"), ("boolean", "toggle")])
+def test_what_cannot_be_read_cannot_be_changed_relatively(spec: Any, value: str) -> None:
+    with pytest.raises(HubError, match="cannot be read, so it cannot be changed by") as caught:
+        check_values({"x": value}, {"x": PropertySpec(spec, True, readable=False)})
+    assert caught.value.code == "INVALID_COMMAND"
+
+
+@pytest.mark.parametrize(
+    ("value", "code"), [("eco", None), ("ECO", "VALUE_OUT_OF_RANGE"), (1, "INVALID_COMMAND")]
+)
+def test_a_text_with_choices_is_one_of_them(value: Any, code: str | None) -> None:
+    assert code_of({"x": value}, {"x": PropertySpec("text", True, choices=("eco", "boost"))}) == code
+
+
+def test_without_ranges_only_the_types_are_checked() -> None:
+    assert check_values({"setpoint": 500}, SPECS, ranges=False) == {"setpoint": 500}
+    with pytest.raises(HubError):
+        check_values({"setpoint": "500"}, SPECS, ranges=False)
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("nan"), -float("inf")])
+def test_what_is_no_finite_number_is_out_of_range(number: float) -> None:
+    with pytest.raises(HubError, match="must lie in") as caught:
+        check_range("x", number, PropertySpec("number", True))
+    assert caught.value.code == "VALUE_OUT_OF_RANGE"

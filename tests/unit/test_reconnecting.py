@@ -22,19 +22,41 @@ def test_pauses_double_up_to_30_s(first_s: float, expected: list[float]) -> None
     assert pauses == expected
 
 
-def test_a_connection_makes_the_next_pause_a_short_one() -> None:
+def failed_at(*moments: float) -> Backoff:
     backoff = Backoff(1.0, 0)
-    for now in (0.0, 1.0, 3.0):
+    for now in moments:
         backoff.failed(now)
-    backoff.connected()
-    backoff.failed(100.0)
-    assert backoff.next_try_s(100.0) == 1.0
+    return backoff
+
+
+def test_an_answer_makes_the_next_pause_a_short_one() -> None:
+    backoff = failed_at(0.0, 1.0, 3.0)
+    backoff.connected(7.0)
+    backoff.healthy()
+    backoff.failed(7.1)
+    assert backoff.next_try_s(7.1) == 1.0
+
+
+def test_a_line_that_opens_and_breaks_at_once_is_tried_less_and_less_often() -> None:
+    backoff = failed_at(0.0, 1.0, 3.0)
+    backoff.connected(7.0)
+    backoff.failed(7.1)
+    assert backoff.next_try_s(7.1) == 8.0
+
+
+@pytest.mark.parametrize(("lost_at", "pause_s"), [(66.9, 8.0), (67.0, 1.0)])
+def test_a_minute_of_being_open_is_health_too(lost_at: float, pause_s: float) -> None:
+    backoff = failed_at(0.0, 1.0, 3.0)
+    backoff.connected(7.0)
+    backoff.failed(lost_at)
+    assert round(backoff.next_try_s(lost_at) or 0, 6) == pause_s
 
 
 def test_the_time_for_giving_up_counts_from_the_first_failure_in_a_row_and_is_told_once() -> None:
     backoff = Backoff(4.0, 10.0)
     backoff.failed(95.0)
-    backoff.connected()
+    backoff.connected(96.0)
+    backoff.healthy()
     backoff.failed(100.0)
     backoff.failed(104.0)  # next try at 112, giving up at 110
     assert backoff.pause_s(104.0) == 6.0

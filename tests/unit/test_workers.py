@@ -1,19 +1,15 @@
-"""A line's worker with a driver that does what the test says: order of work, dead units, reconnecting.
-
-Time stands still unless moved; asking the line for a read makes its worker look at the clock again.
-"""
+"""A line's worker with a driver that does what the test says: order of work, dead units, reconnecting."""
 
 from __future__ import annotations
 
-import threading
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from sensor_hub.config.model import Handler, SensorConfig, TransportConfig
-from sensor_hub.drivers.base import Driver, PropertySpec, Settings
+from sensor_hub.config.model import Handler
 from sensor_hub.errors import (
     CircuitOpen,
     CommandTimeout,
@@ -24,97 +20,9 @@ from sensor_hub.errors import (
     TransportDown,
 )
 from sensor_hub.line_report import LineState
-from sensor_hub.readings import Json, Status
-from sensor_hub.tracking import Tracker
-from sensor_hub.workers import Line
+from sensor_hub.readings import Status
 from tests.support import eventually
-from tests.unit.manual_clock import ManualClock
-
-SILENCE_S = 0.5
-
-
-class Scripted(Driver):
-    """Keeps what it was asked; `fails` says which error a sensor's read or the line's opening ends in."""
-
-    name = "scripted"
-    transport_settings = sensor_settings = Settings
-
-    def __init__(self, transport: TransportConfig, units: Mapping[str, int], time: ManualClock) -> None:
-        super().__init__(transport, [])
-        self._units, self._time = units, time
-        self.done: list[tuple[str, str]] = []
-        self.fails: dict[str, HubError] = {}
-        self.down: TransportDown | None = None
-        self.connects = 0
-        self.gate = threading.Event()
-        self.gate.set()
-
-    def unit_id(self, sensor_id: str) -> int:
-        return self._units[sensor_id]
-
-    def properties(self, sensor_id: str) -> Mapping[str, PropertySpec]:
-        return {}
-
-    def connect(self) -> None:
-        self.connects += 1
-        if self.down is not None:
-            raise self.down
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-    def read(self, sensor_id: str) -> Mapping[str, Json]:
-        self.done.append(("read", sensor_id))
-        self._exchange(sensor_id)
-        return {"value": len(self.done)}
-
-    def write(self, sensor_id: str, values: Mapping[str, Json]) -> Mapping[str, Json]:
-        self.done.append(("write", sensor_id))
-        self._exchange(sensor_id)
-        return values
-
-    def _exchange(self, sensor_id: str) -> None:
-        assert self.gate.wait(30)
-        error = self.fails.get(sensor_id)
-        if error is not None:
-            if isinstance(error, ReadTimeout):
-                self._time.advance(SILENCE_S)
-            raise error
-
-    def count(self, kind: str, sensor_id: str) -> int:
-        return self.done.count((kind, sensor_id))
-
-
-class Bench:
-    """A line with sensors, `units` by sensor id; not started."""
-
-    def __init__(self, units: Mapping[str, int], handler: Handler = Handler.SERIAL, **transport: Any) -> None:
-        self.time = ManualClock()
-        config = TransportConfig("bus0", "scripted", "tcp://u:hunter2@h", handler, "x", **transport)
-        sensors = [SensorConfig(name, "generic", "", "bus0", handler, "x", 1000, 3000) for name in units]
-        self.driver = Scripted(config, units, self.time)
-        self.tracker = Tracker(sensors, self.time.clock, {})
-        self.line = Line(config, self.driver, sensors, self.tracker, self.time.clock)
-
-    def start(self) -> Bench:
-        self.line.start()
-        return self
-
-    def error_of_read(self, sensor_id: str) -> str | None:
-        try:
-            self.line.read(sensor_id)
-        except HubError as error:
-            return error.code
-        return None
-
-    def read_all_once(self) -> Bench:
-        """Let the first background reads pass: the next are 1000 s away."""
-        eventually(lambda: all(self.status(name) is not Status.UNKNOWN for name in self.driver._units))
-        return self
-
-    def status(self, sensor_id: str) -> Status:
-        return self.tracker.snapshot(sensor_id).status
-
+from tests.unit.scripted_line import Bench
 
 Make = Callable[..., Bench]
 
@@ -131,12 +39,7 @@ def make() -> Iterator[Make]:
     yield begin
     for bench in made:
         bench.driver.gate.set()
-        if bench.line._thread.is_alive():
-            bench.line.stop(10)
-
-
-def queued(line: Line) -> int:
-    return len(line._commands) + len(line._reads)
+        bench.worker.stop(10)
 
 
 def test_commands_go_before_reads_that_somebody_waits_for_and_those_before_background_reads(
@@ -148,13 +51,13 @@ def test_commands_go_before_reads_that_somebody_waits_for_and_those_before_backg
     eventually(lambda: bench.driver.done == [("read", "a")])  # b, c and d are due in the background
     with ThreadPoolExecutor(3) as pool:
         reads = pool.submit(bench.line.read, "d")
-        eventually(lambda: queued(bench.line) == 1)
+        eventually(lambda: bench.queued == 1)
         writes = [pool.submit(bench.line.command, "c", {"x": 1}, 30.0)]
-        eventually(lambda: queued(bench.line) == 2)
+        eventually(lambda: bench.queued == 2)
         writes.append(pool.submit(bench.line.command, "b", {"x": 2}, 30.0))
-        eventually(lambda: queued(bench.line) == 3)
+        eventually(lambda: bench.queued == 3)
         bench.driver.gate.set()
-        assert [write.result(30) for write in writes] == [{"x": 1}, {"x": 2}]
+        assert [write.result(30).values for write in writes] == [{"x": 1}, {"x": 2}]
         assert reads.result(30).status is Status.ONLINE
     bench.read_all_once()
     order = bench.driver.done
@@ -169,9 +72,9 @@ def test_a_read_for_somebody_and_a_background_read_take_turns(make: Make) -> Non
     eventually(lambda: bench.driver.done == [("read", "a")])  # the others are due in the background
     with ThreadPoolExecutor(2) as pool:
         asked = [pool.submit(bench.line.read, "d")]
-        eventually(lambda: queued(bench.line) == 1)
+        eventually(lambda: bench.queued == 1)
         asked.append(pool.submit(bench.line.read, "e"))
-        eventually(lambda: queued(bench.line) == 2)
+        eventually(lambda: bench.queued == 2)
         bench.driver.gate.set()
         assert [each.result(30).status for each in asked] == [Status.ONLINE] * 2
     bench.read_all_once()
@@ -185,7 +88,7 @@ def test_callers_that_wait_for_the_same_device_share_one_read(make: Make) -> Non
         busy = pool.submit(bench.line.read, "b")
         eventually(lambda: bench.driver.count("read", "b") == 2)
         asked = [pool.submit(bench.line.read, "a") for _ in range(10)]
-        eventually(lambda: sum(each.running() for each in asked) == 10 and queued(bench.line) == 1)
+        eventually(lambda: sum(each.running() for each in asked) == 10 and bench.queued == 1)
         bench.driver.gate.set()
         snapshots = [each.result(30) for each in asked]
         assert busy.result(30).status is Status.ONLINE
@@ -212,7 +115,7 @@ def test_a_command_that_nobody_waits_for_any_more_is_never_sent(make: Make) -> N
         bench.time.advance(0.06)
         bench.driver.gate.set()
         busy.result(30)
-    assert bench.line.command("b", {"x": 2}, 30.0) == {"x": 2}
+    assert bench.line.command("b", {"x": 2}, 30.0).values == {"x": 2}
     assert [what for what in bench.driver.done if what[0] == "write"] == [("write", "b")]
 
 
@@ -229,7 +132,7 @@ def test_a_commands_error_is_its_answer_and_the_line_goes_on(make: Make, error: 
     with pytest.raises(type(error)):
         bench.line.command("a", {"x": 1}, 30.0)
     del bench.driver.fails["a"]
-    assert bench.line.command("a", {"x": 1}, 30.0) == {"x": 1}
+    assert bench.line.command("a", {"x": 1}, 30.0).values == {"x": 1}
     assert bench.line.state is LineState.UP
 
 
@@ -292,16 +195,16 @@ def test_commands_to_a_silent_unit_open_its_circuit(make: Make) -> None:
     bench.driver.gate.clear()
     with ThreadPoolExecutor(6) as pool:
         asked = [pool.submit(bench.line.command, "a", {"x": number}, 30.0) for number in range(6)]
-        eventually(lambda: bench.driver.count("write", "a") == 1 and queued(bench.line) == 5)
+        eventually(lambda: bench.driver.count("write", "a") == 1 and bench.queued == 5)
         bench.driver.gate.set()
         codes = sorted(getattr(each.exception(30), "code", "") for each in asked)
     assert codes == ["CIRCUIT_OPEN"] * 3 + ["READ_TIMEOUT"] * 3
     assert bench.driver.count("write", "a") == 3  # what waited is not sent either
     assert bench.error_of_read("a") == "CIRCUIT_OPEN"
-    assert bench.line.command("b", {"x": 1}, 30.0) == {"x": 1}
+    assert bench.line.command("b", {"x": 1}, 30.0).values == {"x": 1}
     bench.time.advance(10.0)
     bench.driver.fails.clear()
-    assert bench.line.command("a", {"x": 1}, 30.0) == {"x": 1}
+    assert bench.line.command("a", {"x": 1}, 30.0).values == {"x": 1}
     assert bench.error_of_read("a") is None
 
 
@@ -418,7 +321,7 @@ def test_a_command_that_loses_the_line_says_so(make: Make) -> None:
 
 def test_a_defect_in_a_driver_does_not_silence_the_line_for_ever(make: Make) -> None:
     bench = make(["a", "b"]).start().read_all_once()
-    bench.driver.fails["a"] = ZeroDivisionError("defect")  # type: ignore[assignment]
+    bench.driver.fails["a"] = ZeroDivisionError("defect")
     with pytest.raises(HubError, match="internal error") as caught:
         bench.line.command("a", {"x": 1}, 30.0)
     assert caught.value.code == "INTERNAL_ERROR"
@@ -432,7 +335,7 @@ def test_a_defect_in_a_driver_does_not_silence_the_line_for_ever(make: Make) -> 
 
 def test_a_defect_in_a_driver_is_the_answer_of_the_read_that_met_it(make: Make) -> None:
     bench = make(["a", "b"]).start().read_all_once()
-    bench.driver.fails["a"] = ZeroDivisionError("defect")  # type: ignore[assignment]
+    bench.driver.fails["a"] = ZeroDivisionError("defect")
     assert bench.error_of_read("a") == "INTERNAL_ERROR"
 
 
@@ -446,9 +349,9 @@ def test_stopping_fails_what_waits_and_refuses_what_comes(make: Make) -> None:
             pool.submit(bench.line.read, "a"),
             pool.submit(bench.line.command, "a", {"x": 1}, 30.0),
         ]
-        eventually(lambda: queued(bench.line) == 2)
-        stopping = pool.submit(bench.line.stop, 30.0)
-        eventually(lambda: bench.line._stopping)
+        eventually(lambda: bench.queued == 2)
+        stopping = pool.submit(bench.worker.stop, 30.0)
+        eventually(bench.worker._stop.is_set)
         bench.driver.gate.set()
         for each in waiting:
             with pytest.raises(TransportDown, match="stopping"):
@@ -466,16 +369,19 @@ def test_a_line_describes_itself_without_the_password_in_its_url(make: Make) -> 
     bench.start().read_all_once()
     described = bench.line.describe()
     assert described.keys() == {
-        "transport_id", "driver", "url", "parallelism", "worker_pid", "state", "since", "last_error",
-        "next_retry_s", "counters", "units",
+        "transport_id", "driver", "url", "parallelism", "worker_pid", "restarts", "pending", "late_answers",
+        "state", "since", "last_error", "next_retry_s", "utilisation", "missed_turns", "counters", "units",
     }  # fmt: skip
+    assert (described["parallelism"], described["worker_pid"]) == ("thread", os.getpid())
     assert described["url"] == "tcp://u:***@h"
+    zero = dict.fromkeys(("errors", "timeouts", "crc_errors", "exceptions", "commands"), 0)
+    unit = {**zero, "reads": 1, "utilisation": 0.0}
     assert described["units"] == [
-        {"unit_id": 1, "state": "online", "reads": 1, "errors": 0, "round_trip_ms": 0.0, "last_error": None},
+        {**unit, "unit_id": 1, "state": "online", "round_trip_ms": 0.0, "last_error": None},
         {
+            **unit,
             "unit_id": 2,
             "state": "offline",
-            "reads": 1,
             "errors": 1,
             "round_trip_ms": None,
             "last_error": "bad checksum",

@@ -1,0 +1,184 @@
+"""Keeps a host of lines running: hands it requests, takes its news, starts it again when it ends."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import TimeoutError as WaitTimeout
+from dataclasses import dataclass
+from typing import Any
+
+from sensor_hub import logs
+from sensor_hub.clock import Clock
+from sensor_hub.errors import HubError, TransportDown
+from sensor_hub.line_report import LineReport
+from sensor_hub.reconnecting import Backoff
+from sensor_hub.workers.hosts import Host
+from sensor_hub.workers.messages import Answer, Message, Request
+from sensor_hub.workers.pending import Pending
+
+log = logs.get(__name__)
+
+FIRST_PAUSE_S = 1.0  # doubles up to 30 s, and is short again after a minute of work
+REPORT_WITHIN_S = 0.5
+KILLED_WITHIN_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStarts:
+    """The worker begins to work; what was known of its lines is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLost:
+    """The worker ended, and is started again at that time (monotonic)."""
+
+    error: TransportDown
+    retry_at: float
+
+
+@dataclass(slots=True)
+class _Generation:
+    """One host and who waits for it. An answer of an earlier one finds nobody."""
+
+    host: Host
+    pending: Pending
+    has_spoken: bool = False  # a process takes a while before it does
+
+
+class Worker:
+    """One thread of the owner, and the host that it runs (in itself or in a process)."""
+
+    def __init__(
+        self,
+        name: str,
+        new_host: Callable[[], Host],
+        tell: Callable[[Message | WorkerStarts | WorkerLost], None],
+        clock: Clock,
+    ) -> None:
+        """`tell` gets all news, in order; answers go to who asked. Nothing runs before `start`."""
+        self._name, self._new_host, self._tell, self._clock = name, new_host, tell, clock
+        self._lock = threading.Lock()  # of `start` and `stop`
+        self._stop = threading.Event()  # of the thread; each has its own
+        self._thread: threading.Thread | None = None
+        self._generation: _Generation | None = None
+        self.restarts = 0
+        self._late_before = 0  # late answers of earlier generations
+
+    def start(self) -> None:
+        """Begin, also after `stop`; what still hangs from before is waited for in the background."""
+        with self._lock:
+            before, stop = self._thread, threading.Event()
+            if before is not None and not self._stop.is_set():
+                return  # it runs
+            self._stop = stop
+            self._tell(WorkerStarts())
+            self._thread = threading.Thread(
+                target=self._keep, args=(stop, before), name=f"worker-{self._name}", daemon=True
+            )
+            self._thread.start()
+
+    def stop(self, within_s: float = 1.0) -> None:
+        """Fail what waits, close the lines, end thread and process. A device that hangs is not waited for."""
+        with self._lock:
+            self._stop.set()
+            thread = self._thread
+        generation = self._generation
+        if generation is not None:
+            generation.host.stop()
+            generation.pending.close(TransportDown("service is stopping"))
+        if thread is None:
+            return
+        thread.join(within_s)
+        if thread.is_alive() and generation is not None:
+            generation.host.kill()
+            thread.join(KILLED_WITHIN_S)
+
+    def ask(self, request: Callable[[str], Request], within_s: float) -> Any:
+        """Send a request and wait for its answer.
+
+        Raises the answer's error, TransportDown when the worker ended or is not there, InvalidCommand for what cannot
+        be handed over, TimeoutError.
+        """
+        generation = self._generation
+        if generation is None or self._stop.is_set():
+            raise TransportDown("service is stopping" if self._stop.is_set() else "worker is not running")
+        return generation.pending.ask(lambda request_id: generation.host.send(request(request_id)), within_s)
+
+    def report(self, transport_id: str) -> LineReport | None:
+        """What it counted on a line; None when it does not say so soon."""
+        generation = self._generation
+        if generation is None:
+            return None
+        known = generation.host.report(transport_id)
+        if known is not None or not generation.has_spoken:
+            return known
+        until = self._clock.monotonic() + REPORT_WITHIN_S
+        try:
+            found = self.ask(lambda each: Request(each, transport_id, "report", until), REPORT_WITHIN_S)
+        except (HubError, WaitTimeout):
+            return None
+        return found if isinstance(found, LineReport) else None
+
+    @property
+    def pid(self) -> int | None:
+        """The process that drives the lines; None while there is none."""
+        generation = self._generation
+        return None if generation is None else generation.host.pid
+
+    @property
+    def pending(self) -> int:
+        """Requests under way."""
+        generation = self._generation
+        return 0 if generation is None else len(generation.pending)
+
+    @property
+    def late_answers(self) -> int:
+        """Answers that came when nobody waited any more."""
+        generation = self._generation
+        return self._late_before + (0 if generation is None else generation.pending.late)
+
+    def _keep(self, stop: threading.Event, before: threading.Thread | None) -> None:
+        while before is not None and before.is_alive() and not stop.is_set():
+            before.join(0.1)  # it still has the lines
+        backoff = Backoff(FIRST_PAUSE_S, 0.0)
+        while not stop.is_set():
+            backoff.connected(self._clock.monotonic())
+            why = self._run_once(stop)
+            if stop.is_set():
+                return
+            backoff.failed(self._clock.monotonic())
+            error = TransportDown(f"worker of {self._name} was lost: {why}")
+            log.error("worker lost", transport=self._name, reason=why)
+            self._tell(WorkerLost(error, backoff.retry_at))
+            self.restarts += 1
+            stop.wait(backoff.pause_s(self._clock.monotonic()))
+
+    def _run_once(self, stop: threading.Event) -> str:
+        pending = Pending()
+        why = "it could not be started"
+        try:
+            generation = self._generation = _Generation(self._new_host(), pending)
+            if stop.is_set():  # `stop` may have come too early to see it
+                return why
+            why = generation.host.run(self._take_for(generation))
+        except Exception as error:
+            # Top of the worker's thread: what it drives is told as lost, and begins anew.
+            log.exception("worker failed unexpectedly", transport=self._name)
+            why = f"internal error ({type(error).__name__}), see the log"
+        finally:
+            self._generation = None
+            self._late_before += pending.late
+            stopping = stop.is_set()
+            pending.close(TransportDown("service is stopping" if stopping else f"its worker was lost: {why}"))
+        return why
+
+    def _take_for(self, generation: _Generation) -> Callable[[Message], None]:
+        def take(message: Message) -> None:
+            generation.has_spoken = True
+            if isinstance(message, Answer):
+                generation.pending.settle(message)
+            else:
+                self._tell(message)
+
+        return take
