@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+# A slow machine is no finding.
+settings.register_profile("hub", deadline=None)
+settings.load_profile("hub")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -50,18 +50,6 @@ class Settings(BaseModel):
         return {field.alias or name: field for name, field in cls.model_fields.items()}
 
 
-@dataclass(slots=True)
-class LineCounters:
-    """What happened on a line since its worker started; the names are the contract's."""
-
-    reads: int = 0
-    errors: int = 0
-    timeouts: int = 0
-    crc_errors: int = 0
-    exceptions: int = 0
-    commands: int = 0
-
-
 class Point(NamedTuple):
     """One property of one sensor."""
 
@@ -100,7 +88,6 @@ class Driver(ABC):
     def __init__(self, transport: TransportConfig, sensors: Sequence[SensorConfig]) -> None:
         """Take validated configuration (see `check_transport`, `check_sensor`); open nothing yet."""
         self.transport = transport
-        self.counters = LineCounters()
 
     @abstractmethod
     def unit_id(self, sensor_id: str) -> int | str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote, unquote, urlsplit
 
 from sensor_hub.config.model import SensorConfig, TransportConfig
@@ -25,11 +25,9 @@ from sensor_hub.drivers.http_settings import (
 )
 from sensor_hub.errors import (
     DeviceRefused,
-    HubError,
     InvalidCommand,
     Problem,
     ReadFailed,
-    ReadTimeout,
     TransportDown,
 )
 from sensor_hub.readings import Json
@@ -88,10 +86,11 @@ class HttpJson(Driver):
         return urlsplit(self._endpoint.url).netloc
 
     def properties(self, sensor_id: str) -> Mapping[str, PropertySpec]:
-        """Read fields, and the writable ones that have a command."""
+        """Read fields, and the writable ones that have a command; one that is no field cannot be read back."""
         sensor = self._sensors[sensor_id]
         read = {item.name: PropertySpec("boolean" if item.boolean else "any") for item in sensor.fields}
-        return read | {name: command.spec for name, command in sensor.settings.commands.items()}
+        commands = sensor.settings.commands.items()
+        return read | {name: replace(command.spec, readable=name in read) for name, command in commands}
 
     def connect(self) -> None:
         """Make a session; connections open with the first request. Never fails."""
@@ -107,13 +106,12 @@ class HttpJson(Driver):
 
     def read(self, sensor_id: str) -> dict[str, Json]:
         """GET the endpoint and pick the fields."""
-        self.counters.reads += 1
         sensor = self._sensors[sensor_id]
-        try:
-            return self._read(sensor)
-        except HubError as error:
-            self._count(error)
-            raise
+        answer = self._open_session().get(self._endpoint.url, self._headers(sensor), sensor.timeout_s)
+        if not 200 <= answer.status < 300:
+            raise ReadFailed(f"HTTP {answer.status}")
+        document = parse_json(answer.body)
+        return dict(_picked(document, sensor.fields))
 
     def write(self, sensor_id: str, values: Mapping[str, Json]) -> dict[str, Json]:
         """Send each value's command; returns the values sent. Raises DeviceRefused for a bad status."""
@@ -126,20 +124,8 @@ class HttpJson(Driver):
             if problem:
                 raise InvalidCommand(f"{name} {problem}")
         for name, value in values.items():
-            self.counters.commands += 1
-            try:
-                self._write(sensor, sensor.settings.commands[name], value)
-            except HubError as error:
-                self._count(error)
-                raise
+            self._write(sensor, sensor.settings.commands[name], value)
         return dict(values)
-
-    def _read(self, sensor: _Sensor) -> dict[str, Json]:
-        answer = self._open_session().get(self._endpoint.url, self._headers(sensor), sensor.timeout_s)
-        if not 200 <= answer.status < 300:
-            raise ReadFailed(f"HTTP {answer.status}")
-        document = parse_json(answer.body)
-        return dict(_picked(document, sensor.fields))
 
     def _write(self, sensor: _Sensor, command: Command, value: Json) -> None:
         endpoint = self._endpoint
@@ -174,11 +160,6 @@ class HttpJson(Driver):
         if session is None:
             raise TransportDown("not connected")
         return session
-
-    def _count(self, error: HubError) -> None:
-        self.counters.errors += 1
-        self.counters.timeouts += isinstance(error, ReadTimeout)
-        self.counters.exceptions += isinstance(error, DeviceRefused)
 
     @classmethod
     def check_transport(cls, transport: TransportConfig) -> Iterator[Problem]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pymodbus.client import ModbusSerialClient
 
-from sensor_hub.drivers.modbus_frames import Expected, rtu_answers, rtu_strangers
+from sensor_hub.drivers.modbus_frames import Expected, is_read, rtu_answers, rtu_strangers
 from sensor_hub.drivers.modbus_timing import SerialTiming
 from sensor_hub.drivers.serial_port import Port
 from sensor_hub.drivers.serial_settings import SerialSettings
@@ -22,12 +22,14 @@ from sensor_hub.errors import BrokenFrame, HubError, ReadTimeout, TransportDown
 _LATE_FACTOR = 4
 _HEARD_MAX_BYTES = 1024
 _SHOWN_BYTES = 8
+_KNOWN_MAX = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class _Unanswered:
     """A request whose answer may still come; `sent_at` is monotonic."""
 
+    request: bytes
     expected: Expected
     sent_at: float
 
@@ -39,6 +41,10 @@ class RtuClient(ModbusSerialClient):
     the next one to the same unit. Such requests are remembered for `_LATE_FACTOR` timeouts. When an answer
     comes that could belong to one of them, further answers are waited for: devices answer in order, so the
     last one is ours.
+
+    Some adapters let an answer out only when the next request goes in, however much later that is. So the last
+    unanswered request of a unit and function stays in doubt: where its answer would fit another request, that is
+    sent twice. What comes then is right, whether the first was lost or is still behind.
     """
 
     def __init__(
@@ -61,12 +67,16 @@ class RtuClient(ModbusSerialClient):
         self._active_at = 0.0
         self._echoes = False
         self._unanswered: list[_Unanswered] = []
+        self._doubts: dict[bytes, _Unanswered] = {}  # by unit and function
+        self._known: dict[bytes, bytes] = {}  # request -> its last answer
 
     def connect(self) -> bool:
         """Open the port. Raises TransportDown with the reason."""
         if self._port is None:
             self._port = self._settings.open(self._url)
             self._unanswered.clear()
+            self._doubts.clear()
+            self._known.clear()
             self._echoes = False
         return True
 
@@ -87,6 +97,33 @@ class RtuClient(ModbusSerialClient):
 
     def recv(self, size: int | None) -> bytes:
         """The one frame that answers the request. Raises ReadTimeout, BrokenFrame, TransportDown."""
+        answer = self._next_answer()
+        doubt = self._doubts.get(self._expected.exception_prefix)
+        if doubt is not None and doubt.request != self._request:
+            if doubt.expected.fits(answer[:-2]) and is_read(self._request):
+                answer = self._second_answer(answer, doubt)
+            else:
+                del self._doubts[self._expected.exception_prefix]  # ours came before it: it was lost
+        if len(self._known) >= _KNOWN_MAX:
+            self._known.clear()
+        self._known[self._request] = answer
+        return answer
+
+    def _second_answer(self, first: bytes, doubt: _Unanswered) -> bytes:
+        """What comes when the request is sent once more: answers this one or the same request before it."""
+        self.send(self._request)
+        answer = self._next_answer()
+        if answer == first != self._known.get(doubt.request, first):
+            del self._doubts[self._expected.exception_prefix]  # nothing is behind: that was our value at once
+        else:
+            self._doubts[self._expected.exception_prefix] = self._as_unanswered()
+        return answer
+
+    def _as_unanswered(self) -> _Unanswered:
+        return _Unanswered(self._request, self._expected, self._sent_at)
+
+    def _next_answer(self) -> bytes:
+        """The last of the answers that came, when no other one is to be expected."""
         wire_s = self._timing.wire_s(len(self._request) + self._expected.length + 2)
         deadline = self._sent_at + wire_s + self._timeout_s
         linger = self._sent_at + wire_s + _LATE_FACTOR * self._timeout_s
@@ -95,8 +132,9 @@ class RtuClient(ModbusSerialClient):
             answers = list(rtu_answers(self._without_echo(heard), self._expected))
             left_s = (linger if answers else deadline) - time.monotonic()
             over = left_s <= 0 or len(heard) > _HEARD_MAX_BYTES
-            if answers and (over or len(answers) > self._rivals(answers)):
-                return self._accept(answers)
+            rivals = self._rivals(answers) if answers else 0
+            if answers and (over or len(answers) > rivals):
+                return self._accept(answers, rivals)
             if over:
                 raise self._failure(self._without_echo(heard))
             heard += self._receive(left_s)
@@ -151,12 +189,17 @@ class RtuClient(ModbusSerialClient):
         oldest = self._sent_at - _LATE_FACTOR * self._timeout_s
         self._unanswered = [item for item in self._unanswered if item.sent_at > oldest]
 
-    def _accept(self, answers: list[bytes]) -> bytes:
+    def _accept(self, answers: list[bytes], rivals: int) -> bytes:
+        if 0 < rivals < len(answers):
+            self._doubts.pop(self._expected.exception_prefix, None)  # all of them have answered
         self._unanswered = [item for item in self._unanswered if item.expected != self._expected]
         return answers[-1]
 
     def _settle(self, heard: bytes) -> None:
         """Late answers that came by: their requests are answered now."""
+        for key, doubt in list(self._doubts.items()):
+            if any(rtu_answers(heard, doubt.expected)):
+                del self._doubts[key]
         for item in list(self._unanswered):
             answer = next(rtu_answers(heard, item.expected), None)
             if answer is not None:
@@ -172,7 +215,8 @@ class RtuClient(ModbusSerialClient):
         broken = bool(heard) and not strangers
         began = self._expected.prefix[:2] in heard or self._expected.exception_prefix in heard
         if not (broken and began):
-            self._unanswered.append(_Unanswered(self._expected, self._sent_at))
+            self._unanswered.append(self._as_unanswered())
+            self._doubts[self._expected.exception_prefix] = self._unanswered[-1]
         if broken:
             return BrokenFrame(f"broken answer from unit {unit_id}: {self._damage(heard, began)}")
         others = ", ".join(f"unit {other}" for other in sorted(strangers - {unit_id}))

@@ -16,6 +16,8 @@ from sensor_hub.errors import BrokenFrame, HubError, ReadFailed, ReadTimeout, Tr
 
 # A peer that vanished without a word: the kernel gives up after this, not after a quarter of an hour.
 _UNACKNOWLEDGED_MAX_MS = 10_000
+# A gateway that lost its side of a connection may take all and say nothing; it often answers on a new one.
+_SILENCES_MAX = 3
 
 
 class TcpClient(ModbusTcpClient):
@@ -33,6 +35,7 @@ class TcpClient(ModbusTcpClient):
         self._request = b""
         self._answered = False  # something was answered on this connection
         self._heard = False  # something was heard since the request
+        self._silences = 0  # requests in a row after which nothing at all was heard
         self._hung_up = False  # the peer did, having said nothing since the request
         self._expected = Expected(b"\0\0", 0)
         self._sent_at = 0.0
@@ -51,6 +54,7 @@ class TcpClient(ModbusTcpClient):
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MAX_MS)
         self._buffer.clear()
         self._answered = False
+        self._silences = 0
         return True
 
     def close(self) -> None:
@@ -65,6 +69,9 @@ class TcpClient(ModbusTcpClient):
         self._request = bytes(request)
         self._expected = Expected.to(self._request[MBAP_BYTES - 1 :])
         self._pause(self._delays_s.get(self._expected.unit_id, 0.0))
+        if self._silences >= _SILENCES_MAX:
+            self.close()
+            self.connect()
         try:
             self._transmit()
         except TransportDown:
@@ -150,12 +157,13 @@ class TcpClient(ModbusTcpClient):
             self._hung_up = not self._heard
             raise TransportDown(f"{self._peer} closed the connection")
         self._buffer += data
-        self._heard = True
+        self._heard, self._silences = True, 0
         self._active_at = time.monotonic()
 
     def _too_late(self, others: set[int]) -> HubError:
         if self._buffer:
             return self._broken("incomplete frame")
+        self._silences += not self._heard
         note = f" ({', '.join(f'unit {other}' for other in sorted(others))} answered)" if others else ""
         return ReadTimeout(f"no answer from unit {self._expected.unit_id} within {self._timeout_s:g} s{note}")
 

@@ -15,6 +15,7 @@ from sensor_hub.drivers.modbus_timing import SerialTiming
 _PLANS_MAX = 1000  # kept for one unit; with intervals of their own, points are due in ever other company
 _ILLEGAL_FUNCTION = 1
 _ILLEGAL_PLACE = (2, 3)  # an address, or a length, that the device does not have
+_FAILURE = 4  # some answer so to a block that reaches beyond what they have
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +105,11 @@ class Unit:
             for point in block.points:
                 self.learned.refuse(self.span(point), now)
             return list(block.points)
-        if code not in _ILLEGAL_PLACE:
-            return []
+        reasons = [point for point in block.points if self.span(point) == block.span]
+        if code not in _ILLEGAL_PLACE and (code != _FAILURE or reasons):
+            return []  # one register that fails may be well again the next time
         self.learned.refuse(block.span, now)
-        return [point for point in block.points if self.span(point) == block.span]
+        return reasons
 
     def load(self, timing: SerialTiming) -> Load:
         """How busy it keeps its line; points with the same interval are read together."""

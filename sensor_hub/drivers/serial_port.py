@@ -25,7 +25,9 @@ from sensor_hub.errors import TransportDown
 
 _HWGREP = "hwgrep://"
 _NETWORK_SCHEMES = ("socket", "rfc2217")
-_RFC2217_OPTIONS = {"ign_set_control", "poll_modem", "timeout"}
+# A server whose port has no modem lines (ser2net's, for one) never confirms that it set them: do not wait for that.
+_UNCONFIRMED = "ign_set_control"
+_RFC2217_OPTIONS = {_UNCONFIRMED, "poll_modem", "timeout"}
 _ALLOWED = (
     "must be a device path such as /dev/ttyUSB0 or /dev/serial/by-id/…, "
     "socket://host:port, rfc2217://host:port or hwgrep://expression"
@@ -122,7 +124,7 @@ def open_port(url: str, *, baudrate: int, bytesize: int = 8, parity: str = "N", 
     sliced = url.startswith("rfc2217:")
     try:
         port = serial.serial_for_url(
-            _matching(url) if url.startswith(_HWGREP) else url,
+            _as_pyserial_opens_it(url),
             timeout=_SLICE_S if sliced else 0,
             write_timeout=None if sliced else _WRITE_TIMEOUT_S,
             baudrate=baudrate,
@@ -135,6 +137,14 @@ def open_port(url: str, *, baudrate: int, bytesize: int = 8, parity: str = "N", 
         raise TransportDown(f"cannot open {url}: {port_reason(error)}") from None
     _tune(port)
     return Port(url, port)
+
+
+def _as_pyserial_opens_it(url: str) -> str:
+    if url.startswith(_HWGREP):
+        return _matching(url)
+    if url.startswith("rfc2217:") and _UNCONFIRMED not in url:
+        return f"{url}{'&' if '?' in url else '?'}{_UNCONFIRMED}"
+    return url
 
 
 def port_reason(error: BaseException) -> str:

@@ -1,12 +1,11 @@
-"""Workers: what drives each line, in a thread or a process, and what its owner sees of it.
+"""What drives each line, in a thread or a process (see `crew`), and what its handler sees of it.
 
-`Worker` keeps a host running and starts it again; `Line` is one transport as a handler uses it. Inside a host an
-`Engine` per line does the work. The two sides talk in `messages` only.
+`Line` is one transport as a handler uses it; an `Engine` per line does the work. The two sides talk in `messages` only.
 """
 
 from __future__ import annotations
 
-from sensor_hub.workers.hosts import LogSetup
+from sensor_hub.crew.hosts import LogSetup
 from sensor_hub.workers.line import Line
 from sensor_hub.workers.messages import LineSetup
 from sensor_hub.workers.staff import hire, parallelism_of

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from sensor_hub import logs
 from sensor_hub.clock import Clock
 from sensor_hub.config.model import Handler, SensorConfig
+from sensor_hub.crew.messages import Answer
 from sensor_hub.drivers.base import Driver, Point
 from sensor_hub.errors import (
     CircuitOpen,
@@ -26,7 +27,7 @@ from sensor_hub.readings import Json
 from sensor_hub.workers.connection import Connection
 from sensor_hub.workers.jobs import Jobs, Turn
 from sensor_hub.workers.ledger import Ledger
-from sensor_hub.workers.messages import Answer, LineSetup, Message, Missed, Request, SourceInfo, Taken
+from sensor_hub.workers.messages import LineRequest, LineSetup, Message, Missed, SourceInfo, Taken
 from sensor_hub.workers.sweeps import Sweep
 from sensor_hub.workers.transactions import Transactions
 from sensor_hub.workers.writing import Writer
@@ -62,12 +63,12 @@ class Engine:
         self._known: dict[str, dict[str, Json]] = {sensor_id: {} for sensor_id in self._unit_of}
         self._jobs = Jobs({sensor_id for sensor_id in self._unit_of if not driver.is_polled(sensor_id)})
         self._background: Sweep | None = None
-        self._in_hand: list[Request] = []  # whoever waits for what is being done
+        self._in_hand: list[LineRequest] = []  # whoever waits for what is being done
         self._connection = Connection(setup.transport, driver, clock, emit)
         self._transactions = Transactions(driver, self._ledger, clock, self._connection.healthy)
         self._writer = Writer(driver, setup.transport.write_checks, self._transactions)
 
-    def submit(self, request: Request) -> None:
+    def submit(self, request: LineRequest) -> None:
         """Queue a read or a command; its answer is emitted."""
         self._jobs.add(request)
 
@@ -116,11 +117,12 @@ class Engine:
         return True
 
     def _lost(self, error: TransportDown) -> None:
+        """Tell it before the answers: who gets one and looks then sees a line that is down."""
         self._connection.lost(error)
-        self._drop_jobs(error)
         for sensor_id in self._unit_of:
             self._known[sensor_id].clear()
             self._tell_missed(sensor_id, error, asked=False)
+        self._drop_jobs(error)
 
     # -- its jobs ------------------------------------------------------------------------------------------------
 
@@ -169,7 +171,7 @@ class Engine:
         points = [point for slot in slots for point in self._points[slot.sensor_id][slot]]
         return Sweep.of(self._driver, slots, points)
 
-    def _do_asked(self, sensor_id: str, waiting: list[Request]) -> None:
+    def _do_asked(self, sensor_id: str, waiting: list[LineRequest]) -> None:
         """A read that somebody waits for; none if the unit is left alone."""
         if all(request.deadline <= self._clock.monotonic() for request in waiting):
             return  # nobody waits any more
@@ -199,10 +201,11 @@ class Engine:
         try:
             values = self._transactions.exchange(block)
         except TransportDown as error:
+            waiting = sweep.everybody()
             sweep.blocks.clear()
-            self._answer_all(sweep.everybody(), error)
             sweep.waiting.clear()
             self._lost(error)
+            self._answer_all(waiting, error)
             return False
         except HubError as error:
             sweep.fail(block, error, self._driver, self._clock.monotonic() - began)
@@ -228,6 +231,8 @@ class Engine:
         if self._driver.is_polled(sensor_id):
             for slot in slots:
                 self._ledger.missed_turns += self._schedule.done(slot, now, not_before=not_before)
+            if sensor_id in sweep.written:
+                self._schedule.soon(sensor_id, now)
         error = sweep.failed.get(sensor_id)
         if error is None and not fresh:
             if not is_whole:
@@ -253,7 +258,7 @@ class Engine:
     def _tell_missed(self, sensor_id: str, error: HubError, *, asked: bool) -> None:
         self._emit(Missed(self.transport.transport_id, sensor_id, error.again(), asked))
 
-    def _do_command(self, job: Request) -> None:
+    def _do_command(self, job: LineRequest) -> None:
         self._in_hand = [job]
 
         def may_send() -> None:
@@ -266,12 +271,14 @@ class Engine:
             self._ledger.refuse_left_alone(self._unit_of[job.sensor_id])
             written = self._writer.write(job.sensor_id, job.values, may_send)
         except HubError as error:
-            self._emit(Answer(job.id, error=error.again()))
             if isinstance(error, TransportDown):
                 self._lost(error)
+            self._emit(Answer(job.id, error=error.again()))
             return
         if self._driver.is_polled(job.sensor_id):
             self._schedule.soon(job.sensor_id, self._clock.monotonic())  # show the new value at once
+            if self._background is not None:
+                self._background.written.add(job.sensor_id)
         self._emit(Answer(job.id, written))
 
     def _listen(self, idle_s: float | None, listen_s: float) -> float:
@@ -304,7 +311,7 @@ class Engine:
             self._background = None
         self._answer_all(waiting, error)
 
-    def _answer_all(self, requests: Sequence[Request], error: HubError) -> None:
+    def _answer_all(self, requests: Sequence[LineRequest], error: HubError) -> None:
         for request in requests:
             self._emit(Answer(request.id, error=error.again()))
 

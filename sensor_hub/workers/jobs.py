@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Set
 from enum import Enum, auto
 
-from sensor_hub.workers.messages import Request
+from sensor_hub.workers.messages import LineRequest
 
 COMMANDS_IN_A_ROW = 4
 
@@ -30,17 +30,17 @@ class Jobs:
 
     def __init__(self, unpolled: Set[str] = frozenset()) -> None:
         """`unpolled`: sensors that only speak unasked."""
-        self._unpolled, self._hearing = unpolled, dict[str, list[Request]]()
+        self._unpolled, self._hearing = unpolled, dict[str, list[LineRequest]]()
         self._lock = threading.Lock()
-        self._commands: deque[Request] = deque()
-        self._asked: dict[str, list[Request]] = {}  # by sensor: they share one read
+        self._commands: deque[LineRequest] = deque()
+        self._asked: dict[str, list[LineRequest]] = {}  # by sensor: they share one read
         self._in_a_row = 0
         self._background_next = False
 
     def __len__(self) -> int:
         return len(self._commands) + len(self._asked)
 
-    def add(self, request: Request) -> None:
+    def add(self, request: LineRequest) -> None:
         """Queue it."""
         with self._lock:
             if request.kind == "command":
@@ -65,28 +65,28 @@ class Jobs:
             self._background_next = False
             return Turn.BACKGROUND
 
-    def pop_command(self) -> Request:
+    def pop_command(self) -> LineRequest:
         """The oldest command."""
         with self._lock:
             return self._commands.popleft()
 
-    def pop_asked(self) -> tuple[str, list[Request]]:
+    def pop_asked(self) -> tuple[str, list[LineRequest]]:
         """The sensor that was asked for first, and all who wait for it."""
         with self._lock:
             sensor_id = next(iter(self._asked))
             return sensor_id, self._asked.pop(sensor_id)
 
-    def pop_asked_for(self, sensor_id: str) -> list[Request]:
+    def pop_asked_for(self, sensor_id: str) -> list[LineRequest]:
         """All who wait for this sensor to be read."""
         with self._lock:
             return self._asked.pop(sensor_id, [])
 
-    def pop_hearing(self, sensor_id: str) -> list[Request]:
+    def pop_hearing(self, sensor_id: str) -> list[LineRequest]:
         """All who wait for this sensor to say something."""
         with self._lock:
             return self._hearing.pop(sensor_id, [])
 
-    def pop_unheard(self, now: float) -> list[Request]:
+    def pop_unheard(self, now: float) -> list[LineRequest]:
         """All who have waited long enough for something to be said unasked."""
         with self._lock:
             late = [request for each in self._hearing.values() for request in each if request.deadline <= now]
@@ -94,7 +94,7 @@ class Jobs:
                 self._hearing[request.sensor_id].remove(request)
             return late
 
-    def pop_all(self) -> list[Request]:
+    def pop_all(self) -> list[LineRequest]:
         """Everything that waits, which is given up."""
         with self._lock:
             reads = [*self._asked.values(), *self._hearing.values()]

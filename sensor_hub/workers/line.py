@@ -9,12 +9,12 @@ from datetime import datetime
 from sensor_hub import line_report
 from sensor_hub.clock import Clock
 from sensor_hub.config.model import Parallelism, SensorConfig, TransportConfig
+from sensor_hub.crew.worker import Worker, WorkerLost, WorkerStarts
 from sensor_hub.errors import CommandTimeout, ReadTimeout, TransportDown
 from sensor_hub.line_report import Condition, LineReport, LineState
 from sensor_hub.readings import Json, Snapshot, Status
 from sensor_hub.tracking import Tracker
-from sensor_hub.workers.messages import LineNews, Missed, Request, Taken
-from sensor_hub.workers.worker import Worker, WorkerLost, WorkerStarts
+from sensor_hub.workers.messages import LineNews, LineRequest, Missed, Taken
 from sensor_hub.workers.writing import Written
 
 READ_PATIENCE_S = 10.0  # how long a fresh read may wait for its turn on a busy line
@@ -52,7 +52,8 @@ class Line:
         until = self._clock.monotonic() + READ_PATIENCE_S
         try:
             self._at_work().ask(
-                lambda each: Request(each, self._id, "read", until, sensor_id), READ_PATIENCE_S + GRACE_S
+                lambda each: LineRequest(each, until, False, self._id, "read", sensor_id),
+                READ_PATIENCE_S + GRACE_S,
             )
         except WaitTimeout:
             raise ReadTimeout(f"line {self._id} was busy for {READ_PATIENCE_S:g} s") from None
@@ -66,7 +67,8 @@ class Line:
         until = self._clock.monotonic() + timeout_s
         try:
             written = self._at_work().ask(
-                lambda each: Request(each, self._id, "command", until, sensor_id, values), timeout_s
+                lambda each: LineRequest(each, until, False, self._id, "command", sensor_id, values),
+                timeout_s,
             )
         except WaitTimeout:
             raise CommandTimeout(f"no answer within {timeout_s:g} s") from None
@@ -99,7 +101,7 @@ class Line:
     def describe(self) -> dict[str, Json]:
         """The line as `/transports` shows it."""
         worker, news = self._at_work(), self._news
-        self._report = worker.report(self._id) or self._report
+        self._ask_report(worker)
         retry_s = None if news.retry_at is None else news.retry_at - self._clock.monotonic()
         condition = Condition(news.state, news.since, news.last_error, retry_s)
         facts: dict[str, Json] = {
@@ -113,8 +115,13 @@ class Line:
 
     def telemetry(self) -> dict[str, dict[str, Json]]:
         """Metrics of its units and of itself, by sensor."""
-        self._report = self._at_work().report(self._id) or self._report
+        self._ask_report(self._at_work())
         return line_report.telemetry(self._report, self._sensors)
+
+    def _ask_report(self, worker: Worker) -> None:
+        found = worker.ask_at_once(lambda each, until: LineRequest(each, until, True, self._id, "report"))
+        if isinstance(found, LineReport):
+            self._report = found
 
     @property
     def _id(self) -> str:

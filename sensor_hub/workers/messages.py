@@ -1,7 +1,6 @@
-"""What a worker and its owner say to each other; they may live in two processes, so everything here pickles.
+"""What the worker of lines and its owner say to each other; see `crew.messages`.
 
-A worker begins with the setup of its lines. A request has an id, and its answer has the same. What has no id is
-news: a reading, a missed one, a line's state.
+A worker begins with the setup of its lines. Its news are readings, missed ones, and states of lines.
 """
 
 from __future__ import annotations
@@ -9,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
-from typing import Any, Literal
+from typing import Literal
 
 from sensor_hub.config.model import SensorConfig, TransportConfig
+from sensor_hub.crew.messages import Answer, Request
 from sensor_hub.drivers.base import Driver
 from sensor_hub.errors import HubError
 from sensor_hub.line_report import LineState
@@ -34,24 +33,13 @@ class LineSetup:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """Read a device now, or write checked values to it. After `deadline` (monotonic) nobody waits any more."""
+class LineRequest(Request):
+    """Read a device now, or write checked values to it; or report, at once, what was counted."""
 
-    id: str  # UUID
-    transport_id: str
-    kind: Literal["read", "command", "report"]
-    deadline: float
+    transport_id: str = ""
+    kind: Literal["read", "command", "report"] = "read"
     sensor_id: str = ""
     values: Mapping[str, Json] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """To the request of that id: its result, or why there is none."""
-
-    id: str
-    result: Any = None
-    error: HubError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +74,6 @@ class LineNews:
     since: datetime
     last_error: str | None
     retry_at: float | None
-
-
-class Control(StrEnum):
-    """What an owner says to the whole worker."""
-
-    STOP = "stop"
 
 
 Message = Answer | Taken | Missed | LineNews

@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 from sensor_hub.clock import Clock
 from sensor_hub.config.model import Handler, Parallelism, TransportConfig
+from sensor_hub.crew.hosts import Host, LogSetup, ProcessHost
+from sensor_hub.crew.messages import Answer
+from sensor_hub.crew.worker import Worker, WorkerLost, WorkerStarts
 from sensor_hub.line_report import LineReport
-from sensor_hub.workers.hosts import Host, LogSetup, ProcessHost, ThreadHost
+from sensor_hub.workers.hosts import LinesJob, ThreadHost
 from sensor_hub.workers.ledger import Ledger
 from sensor_hub.workers.line import Line
-from sensor_hub.workers.messages import Answer, LineSetup, Message
-from sensor_hub.workers.worker import Worker, WorkerLost, WorkerStarts
+from sensor_hub.workers.messages import LineSetup, Message
 
 
 def parallelism_of(transport: TransportConfig, transports: Sequence[TransportConfig]) -> Parallelism:
@@ -39,7 +41,7 @@ def _worker(group: Sequence[tuple[Line, LineSetup]], clock: Clock, log_setup: Lo
 
     def new_host() -> Host:
         if group[0][0].parallelism is Parallelism.PROCESS:
-            return ProcessHost(setups, log_setup)
+            return ProcessHost(LinesJob(tuple(setups)), log_setup)
         return ThreadHost(setups, clock)
 
     worker = Worker(", ".join(lines), new_host, _teller(lines), clock)

@@ -10,14 +10,14 @@ from sensor_hub.drivers.base import Block, Driver, Point
 from sensor_hub.errors import DeviceRefused, HubError
 from sensor_hub.polling import Slot
 from sensor_hub.readings import Json
-from sensor_hub.workers.messages import Request
+from sensor_hub.workers.messages import LineRequest
 
 
 @dataclass(slots=True)
 class Sweep:
     """The blocks still to read, and what was read so far. `slots` are the turns that it serves.
 
-    `waiting`: who asked before it began, by sensor.
+    `waiting`: who asked before it began, by sensor. `written`: sensors that got a command since.
     """
 
     unit_id: int | str
@@ -26,7 +26,8 @@ class Sweep:
     open_points: dict[str, set[Point]]  # by sensor: what is still to come
     values: dict[Point, Json] = field(default_factory=dict)
     failed: dict[str, HubError] = field(default_factory=dict)
-    waiting: dict[str, list[Request]] = field(default_factory=dict)
+    waiting: dict[str, list[LineRequest]] = field(default_factory=dict)
+    written: set[str] = field(default_factory=set)
     spent_s: dict[str, float] = field(default_factory=dict)  # by sensor: seconds of its transactions
 
     @classmethod
@@ -70,7 +71,7 @@ class Sweep:
             del self.open_points[sensor_id]
         return ready
 
-    def everybody(self) -> list[Request]:
+    def everybody(self) -> list[LineRequest]:
         """All who still wait."""
         return [request for each in self.waiting.values() for request in each]
 

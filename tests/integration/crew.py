@@ -14,12 +14,12 @@ from uuid import uuid4
 
 from sensor_hub.clock import system_clock
 from sensor_hub.config.model import Handler, Parallelism, SensorConfig, TransportConfig
+from sensor_hub.crew.worker import Worker
 from sensor_hub.drivers.base import Driver, PropertySpec, Settings
 from sensor_hub.errors import DeviceRefused, TransportDown
 from sensor_hub.readings import Json
 from sensor_hub.tracking import Tracker
 from sensor_hub.workers import Line, LineSetup, LogSetup, hire
-from sensor_hub.workers.worker import Worker
 from tests.support import eventually
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -276,7 +276,6 @@ def test_the_whole_exchange_must_end_in_time(route: Route) -> None:
         with pytest.raises(ReadTimeout, match=r"^no whole answer within 0\.4 s$"):
             driver.read("yard")
         assert time.monotonic() - started < 1.5
-        assert driver.counters.timeouts == 1
 
 
 def test_the_body_of_a_redirect_is_not_waited_for() -> None:
@@ -371,7 +370,6 @@ def test_a_kept_connection_that_breaks_as_it_is_used_is_tried_anew() -> None:
         assert driver.read("yard") == PIR
         server.routes["/pir"] = break_off
         assert driver.read("yard") == PIR
-        assert driver.counters.errors == 0
 
 
 def test_proxies_of_the_environment_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -535,10 +533,11 @@ def test_headers_of_the_sensor_are_not_sent_to_a_commands_other_host() -> None:
 @pytest.mark.parametrize("code", [302, 400, 403, 500])
 def test_a_refused_command_is_device_refused(code: int) -> None:
     with serving(pir=status(code, Location="/pir")) as server:
-        with driver_for(server.url(), commands={"led": {}}) as driver:
-            with pytest.raises(DeviceRefused, match=f"^HTTP {code}$"):
-                driver.write("yard", {"led": 1})
-            assert (driver.counters.commands, driver.counters.exceptions) == (1, 1)
+        with (
+            driver_for(server.url(), commands={"led": {}}) as driver,
+            pytest.raises(DeviceRefused, match=f"^HTTP {code}$"),
+        ):
+            driver.write("yard", {"led": 1})
         assert len(server.seen) == 1
 
 

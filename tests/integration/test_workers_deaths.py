@@ -18,7 +18,7 @@ import pytest
 
 from sensor_hub.config.model import Parallelism
 from sensor_hub.errors import TransportDown
-from sensor_hub.workers.messages import Request
+from sensor_hub.workers.messages import LineRequest
 from tests.integration.crew import ROOT, Crew
 from tests.support import eventually
 
@@ -117,7 +117,7 @@ def test_a_service_that_starts_again_counts_from_its_first_reading(crew: Crew) -
 
 def _command(request_id: str, value: Any) -> Any:
     until = time.monotonic() + 5
-    return Request(request_id, "line0", "command", until, "line0.a", {"echo": value})
+    return LineRequest(request_id, until, False, "line0", "command", "line0.a", {"echo": value})
 
 
 def test_what_a_worker_logs_looks_like_its_services_lines(capfd: pytest.CaptureFixture[str]) -> None:

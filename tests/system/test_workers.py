@@ -74,7 +74,7 @@ def test_three_lines_are_driven_by_three_processes_that_end_with_the_hub(hub: Hu
     said = len(hub.lines)
 
     workers[0].kill()
-    hub.wait_for_line("serial-handler .*worker lost.*transport=plc0.*signal 9", after=said)
+    hub.wait_for_line("serial-handler .*worker lost.*worker=plc0.*signal 9", after=said)
     assert value(hub, 1) == 101
     eventually(lambda: value(hub, 0) == 100, 30)
     shown = lines(hub)

@@ -11,14 +11,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sensor_hub.config.model import Handler, Parallelism, SensorConfig, TransportConfig
+from sensor_hub.crew.messages import Answer
+from sensor_hub.crew.worker import Worker
 from sensor_hub.drivers.base import Block, Driver, Point, PropertySpec, Settings
 from sensor_hub.errors import DeviceRefused, HubError, ReadTimeout, TransportDown
 from sensor_hub.readings import Json, Status
 from sensor_hub.tracking import Tracker
 from sensor_hub.workers import Line, LineSetup, LogSetup, hire
 from sensor_hub.workers.engine import Engine
-from sensor_hub.workers.messages import Answer, Message, Missed, Request, Taken
-from sensor_hub.workers.worker import Worker
+from sensor_hub.workers.messages import LineRequest, Message, Missed, Taken
 from tests.support import eventually
 from tests.unit.manual_clock import ManualClock
 
@@ -218,7 +219,7 @@ class Bare:
     def _submit(self, kind: Any, sensor_id: str, values: Mapping[str, Json], patience_s: float) -> str:
         request_id = f"{kind}{len(self.told)}-{next(_NUMBERS)}"
         until = self.time.seconds + patience_s
-        self.engine.submit(Request(request_id, "bus0", kind, until, sensor_id, values))
+        self.engine.submit(LineRequest(request_id, until, False, "bus0", kind, sensor_id, values))
         return request_id
 
     def answer(self, request_id: str) -> Answer:

@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
+from sensor_hub.crew.messages import Answer
+from sensor_hub.crew.pending import Pending
 from sensor_hub.errors import DeviceRefused, HubError, TransportDown
 from sensor_hub.workers.jobs import COMMANDS_IN_A_ROW, Jobs, Turn
-from sensor_hub.workers.messages import Answer, Request
-from sensor_hub.workers.pending import Pending
+from sensor_hub.workers.messages import LineRequest
 from tests.support import eventually
 
 
-def request(number: int, kind: Any = "command", sensor_id: str = "a", deadline: float = 10.0) -> Request:
-    return Request(str(number), "bus0", kind, deadline, sensor_id)
+def request(number: int, kind: Any = "command", sensor_id: str = "a", deadline: float = 10.0) -> LineRequest:
+    return LineRequest(str(number), deadline, False, "bus0", kind, sensor_id)
 
 
 def turns(jobs: Jobs, count: int, *, is_due: bool) -> str:

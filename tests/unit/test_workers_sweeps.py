@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from sensor_hub.crew.messages import Answer
 from sensor_hub.drivers.base import PropertySpec
 from sensor_hub.errors import DeviceRefused, HubError, ReadFailed, ReadTimeout, TransportDown
 from sensor_hub.line_report import LineState
-from sensor_hub.workers.messages import Answer, LineNews, Taken
+from sensor_hub.workers.messages import LineNews, Taken
 from tests.unit.scripted_line import SILENCE_S, Bare, ByPoints
 
 NUMBER = PropertySpec("number")
@@ -41,6 +42,18 @@ def test_commands_and_questions_come_between_the_transactions_of_a_background_re
     assert (line.driver.done[-1], line.driver.blocks) == (("write", "a"), [("p",)])
     line.work()
     assert line.driver.blocks[1] == ("q",)
+
+
+def test_a_device_that_was_written_during_its_background_read_is_read_again_at_once() -> None:
+    specs = {"p": NUMBER, "q": NUMBER, "x": PropertySpec("number", writable=True, readable=False)}
+    line = Bare(specs, ByPoints)
+    line.driver.holds, line.driver.at_once = {"p": 1, "q": 2}, 1
+    line.engine.turn()
+    line.command(x=5)
+    line.engine.turn()
+    line.driver.holds = {"p": 5, "q": 2}
+    line.work()
+    assert line.taken() == [{"p": 1, "q": 2}, {"p": 5, "q": 2}]
 
 
 def test_a_refused_block_is_read_in_finer_pieces_in_the_same_turn() -> None:
@@ -191,14 +204,15 @@ def test_a_reading_is_told_before_the_answer_to_who_asked_for_it() -> None:
     assert line.answer(asked).error is None
 
 
-def test_a_line_is_told_as_down_after_who_waited_for_it_has_an_answer_and_its_devices_are_missed() -> None:
+def test_a_line_is_told_as_down_and_its_devices_as_missed_before_who_waited_has_an_answer() -> None:
     line = bare(p=None).work()
     line.driver.fails["a"] = TransportDown("unplugged")
     asked = line.ask()
     line.told.clear()
     line.work()
-    assert str(line.answer(asked).error) == "unplugged"
+    assert [type(each).__name__ for each in line.told] == ["LineNews", "Missed", "Answer"]
     assert [each.state for each in line.told if isinstance(each, LineNews)] == [LineState.DOWN]
+    assert str(line.answer(asked).error) == "unplugged"
     assert line.missed() == [("a", "TRANSPORT_DOWN", False)]
 
 

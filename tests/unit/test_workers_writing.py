@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from sensor_hub.config.model import WriteChecks
+from sensor_hub.crew.messages import Answer
 from sensor_hub.drivers.base import PropertySpec
 from sensor_hub.errors import DeviceRefused, HubError, ReadFailed, ReadTimeout, TransportDown
 from sensor_hub.readings import Json
-from sensor_hub.workers.messages import Answer
 from sensor_hub.workers.writing import Outcome, Written
 from tests.unit.scripted_line import Bare
 

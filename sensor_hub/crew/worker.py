@@ -1,4 +1,4 @@
-"""Keeps a host of lines running: hands it requests, takes its news, starts it again when it ends."""
+"""Keeps a host running: hands it requests, takes its news, starts it again when it ends."""
 
 from __future__ import annotations
 
@@ -10,23 +10,22 @@ from typing import Any
 
 from sensor_hub import logs
 from sensor_hub.clock import Clock
+from sensor_hub.crew.hosts import Host
+from sensor_hub.crew.messages import Answer, Request
+from sensor_hub.crew.pending import Pending
 from sensor_hub.errors import HubError, TransportDown
-from sensor_hub.line_report import LineReport
 from sensor_hub.reconnecting import Backoff
-from sensor_hub.workers.hosts import Host
-from sensor_hub.workers.messages import Answer, Message, Request
-from sensor_hub.workers.pending import Pending
 
 log = logs.get(__name__)
 
 FIRST_PAUSE_S = 1.0  # doubles up to 30 s, and is short again after a minute of work
-REPORT_WITHIN_S = 0.5
+AT_ONCE_S = 0.5
 KILLED_WITHIN_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerStarts:
-    """The worker begins to work; what was known of its lines is over."""
+    """The worker begins to work; what was known of its job is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ class Worker:
         self,
         name: str,
         new_host: Callable[[], Host],
-        tell: Callable[[Message | WorkerStarts | WorkerLost], None],
+        tell: Callable[[Any], None],
         clock: Clock,
     ) -> None:
         """`tell` gets all news, in order; answers go to who asked. Nothing runs before `start`."""
@@ -79,7 +78,7 @@ class Worker:
             self._thread.start()
 
     def stop(self, within_s: float = 1.0) -> None:
-        """Fail what waits, close the lines, end thread and process. A device that hangs is not waited for."""
+        """Fail what waits, end thread and process. What hangs is not waited for."""
         with self._lock:
             self._stop.set()
             thread = self._thread
@@ -105,24 +104,23 @@ class Worker:
             raise TransportDown("service is stopping" if self._stop.is_set() else "worker is not running")
         return generation.pending.ask(lambda request_id: generation.host.send(request(request_id)), within_s)
 
-    def report(self, transport_id: str) -> LineReport | None:
-        """What it counted on a line; None when it does not say so soon."""
+    def ask_at_once(self, request: Callable[[str, float], Request]) -> Any:
+        """The answer to an `at_once` request, made of an id and a deadline; None when there is none soon."""
         generation = self._generation
         if generation is None:
             return None
-        known = generation.host.report(transport_id)
+        until = self._clock.monotonic() + AT_ONCE_S
+        known = generation.host.answer(request("", until))
         if known is not None or not generation.has_spoken:
             return known
-        until = self._clock.monotonic() + REPORT_WITHIN_S
         try:
-            found = self.ask(lambda each: Request(each, transport_id, "report", until), REPORT_WITHIN_S)
+            return self.ask(lambda request_id: request(request_id, until), AT_ONCE_S)
         except (HubError, WaitTimeout):
             return None
-        return found if isinstance(found, LineReport) else None
 
     @property
     def pid(self) -> int | None:
-        """The process that drives the lines; None while there is none."""
+        """The process that does the work; None while there is none."""
         generation = self._generation
         return None if generation is None else generation.host.pid
 
@@ -140,7 +138,7 @@ class Worker:
 
     def _keep(self, stop: threading.Event, before: threading.Thread | None) -> None:
         while before is not None and before.is_alive() and not stop.is_set():
-            before.join(0.1)  # it still has the lines
+            before.join(0.1)  # it still has what we need
         backoff = Backoff(FIRST_PAUSE_S, 0.0)
         while not stop.is_set():
             backoff.connected(self._clock.monotonic())
@@ -149,7 +147,7 @@ class Worker:
                 return
             backoff.failed(self._clock.monotonic())
             error = TransportDown(f"worker of {self._name} was lost: {why}")
-            log.error("worker lost", transport=self._name, reason=why)
+            log.error("worker lost", worker=self._name, reason=why)
             self._tell(WorkerLost(error, backoff.retry_at))
             self.restarts += 1
             stop.wait(backoff.pause_s(self._clock.monotonic()))
@@ -164,7 +162,7 @@ class Worker:
             why = generation.host.run(self._take_for(generation))
         except Exception as error:
             # Top of the worker's thread: what it drives is told as lost, and begins anew.
-            log.exception("worker failed unexpectedly", transport=self._name)
+            log.exception("worker failed unexpectedly", worker=self._name)
             why = f"internal error ({type(error).__name__}), see the log"
         finally:
             self._generation = None
@@ -173,8 +171,8 @@ class Worker:
             pending.close(TransportDown("service is stopping" if stopping else f"its worker was lost: {why}"))
         return why
 
-    def _take_for(self, generation: _Generation) -> Callable[[Message], None]:
-        def take(message: Message) -> None:
+    def _take_for(self, generation: _Generation) -> Callable[[Any], None]:
+        def take(message: Any) -> None:
             generation.has_spoken = True
             if isinstance(message, Answer):
                 generation.pending.settle(message)

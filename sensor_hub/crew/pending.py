@@ -9,8 +9,8 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as WaitTimeout
 from typing import Any
 
+from sensor_hub.crew.messages import Answer
 from sensor_hub.errors import HubError, TransportDown
-from sensor_hub.workers.messages import Answer
 
 
 class Pending:

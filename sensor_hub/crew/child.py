@@ -1,4 +1,4 @@
-"""The process of a worker: `python -m sensor_hub.workers.child FD PARENT_PID TRANSPORT_ID…` (the ids are for `ps`).
+"""The process of a worker: `python -m sensor_hub.crew.child FD PARENT_PID NAME…` (the names are for `ps`).
 
 It ends with its parent, however that dies: the other end of its socket closes then, and Linux is asked to kill it.
 """
@@ -15,16 +15,16 @@ from typing import NoReturn
 from sensor_hub import logs
 from sensor_hub.clock import system_clock
 from sensor_hub.config import values
+from sensor_hub.crew.hosts import Emit, Host
+from sensor_hub.crew.messages import Answer, Control, Request
 from sensor_hub.errors import HubError
 from sensor_hub.startup import end_with
-from sensor_hub.workers.hosts import Emit, ThreadHost
-from sensor_hub.workers.messages import Answer, Control, Message, Request
 
 log = logs.get(__name__)
 
 
 def main() -> NoReturn:
-    """Drive lines until told to stop."""
+    """Do the job until told to stop."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # whoever means the whole hub; the parent ends us in its time
     end_with(int(sys.argv[2]))
@@ -34,7 +34,7 @@ def main() -> NoReturn:
     logs.set_up_plain(log_setup.service, log_setup.level, log_setup.format, zone)
     sending = threading.Lock()
 
-    def emit(message: Message) -> None:
+    def emit(message: object) -> None:
         with sending:
             try:
                 connection.send(message)
@@ -42,32 +42,32 @@ def main() -> NoReturn:
                 os._exit(0)  # nobody is there any more to tell
 
     try:
-        host = ThreadHost(connection.recv(), system_clock(zone))
+        host = connection.recv().host(system_clock(zone))
         threading.Thread(target=listen, args=(connection, host, emit), daemon=True).start()
         host.run(emit)
     except Exception:
         # Top of the process: its end is told by the parent, why it ended can be told only here.
-        log.exception("worker failed unexpectedly", transport=", ".join(sys.argv[3:]))
+        log.exception("worker failed unexpectedly", worker=", ".join(sys.argv[3:]))
         os._exit(1)
     os._exit(0)  # the listener is in a read that nothing ends
 
 
-def listen(connection: Connection, host: ThreadHost, emit: Emit) -> None:
+def listen(connection: Connection, host: Host, emit: Emit) -> None:
     """Take what the parent says, until it is gone."""
     try:
         while True:
             word = connection.recv()
             if word is Control.STOP:
                 host.stop()
-            elif word.kind == "report":
-                emit(Answer(word.id, host.report(word.transport_id)))
+            elif word.at_once:
+                emit(Answer(word.id, host.answer(word)))
             else:
                 hand_over(host, word, emit)
     except (EOFError, OSError):
         os._exit(0)
 
 
-def hand_over(host: ThreadHost, request: Request, emit: Emit) -> None:
+def hand_over(host: Host, request: Request, emit: Emit) -> None:
     """Queue a request; it is answered at once when that is too late."""
     try:
         host.send(request)
