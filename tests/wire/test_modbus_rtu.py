@@ -253,7 +253,7 @@ READ_10_TO_12 = hexed("01 03 00 0A 00 03 25 C9")
 READ_10 = hexed("01 03 00 0A 00 01 A4 08")
 READ_12 = hexed("01 03 00 0C 00 01 44 09")
 HELD_10 = hexed("01 03 02 02 1C B8 ED")
-HELD_12 = hexed("01 03 02 00 08 B9 82")
+HELD_12 = HELD_30 = hexed("01 03 02 00 08 B9 82")
 
 
 def test_a_block_that_is_refused_is_read_in_parts_and_that_is_remembered() -> None:
@@ -269,6 +269,22 @@ def test_a_block_that_is_refused_is_read_in_parts_and_that_is_remembered() -> No
         ]
         assert driver.read("s1") == {"a": 540, "c": 8}
         assert peer.requests[5:] == [READ_10, READ_12]
+
+
+def test_a_block_whose_reading_fails_in_the_device_is_read_in_parts() -> None:
+    fails = hexed("01 83 04 40 F3")
+    both = hexed("01 03 04 02 1C 00 07")
+    with device(fails, both + crc_of(both), HELD_12, sensors=(holding(a=10, b=11, c=12),)) as (driver, peer):
+        assert driver.read("s1") == {"a": 540, "b": 7, "c": 8}
+        assert peer.requests == [READ_10_TO_12, hexed("01 03 00 0A 00 02 E4 09"), READ_12]
+
+
+def test_one_register_whose_reading_fails_in_the_device_is_asked_for_again() -> None:
+    fails = hexed("01 83 04 40 F3")
+    with device(HELD_10, fails, HELD_10, HELD_30, sensors=(holding(a=10, b=30),)) as (driver, peer):
+        with pytest.raises(DeviceRefused, match=r"server device failure \(4\)"):
+            driver.read("s1")
+        assert driver.read("s1") == {"a": 540, "b": 8}
 
 
 def test_a_new_connection_forgets_what_was_refused() -> None:
@@ -549,6 +565,40 @@ def test_after_a_lost_answer_the_next_read_is_good() -> None:
         started = time.monotonic()
         assert driver.read("s1") == {"value": 22.5}
         assert time.monotonic() - started < SHORT_S
+
+
+class OneBehind:
+    """An adapter that lets each answer out when the next request goes in, however long that takes."""
+
+    def __init__(self) -> None:
+        self._behind = b""
+
+    def __call__(self, request: bytes) -> bytes:
+        said, self._behind = self._behind, ANSWER_22_5 if request[3] == 1 else ANSWER_60_0
+        return said
+
+
+def test_an_answer_that_comes_with_the_next_request_is_never_the_value_of_another_register(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whether the next request follows at once or when nothing late is expected any more."""
+    monkeypatch.setattr("sensor_hub.drivers.modbus_rtu_client._LATE_FACTOR", 0.5)
+    got: dict[str, list[Json]] = {"s1": [], "s2": []}
+    with device(*[OneBehind()] * 100) as (driver, peer):
+        for sensor_id in ("s1", "s2", "s1", "s1", "s2", "s2", "s1", "s2"):
+            with suppress(ReadTimeout):
+                got[sensor_id].append(driver.read(sensor_id)["value"])
+    assert got == {"s1": [22.5] * 3, "s2": [60.0] * 4}
+
+
+def test_after_a_lost_answer_another_register_is_asked_for_twice_once() -> None:
+    with device(ANSWER_22_5, b"", ANSWER_60_0, ANSWER_60_0, ANSWER_60_0, ANSWER_22_5) as (driver, peer):
+        assert driver.read("s1") == {"value": 22.5}
+        with pytest.raises(ReadTimeout):
+            driver.read("s1")
+        assert [driver.read("s2"), driver.read("s2")] == [{"value": 60.0}] * 2
+        assert driver.read("s1") == {"value": 22.5}
+        assert len(peer.requests) == 6
 
 
 def test_a_silent_unit_does_not_hold_up_another_one() -> None:

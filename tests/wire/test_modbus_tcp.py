@@ -170,6 +170,15 @@ def test_silence_is_a_timeout_and_the_connection_stays() -> None:
         assert peer.connections == 1
 
 
+def test_a_connection_on_which_nothing_is_heard_any_more_is_made_anew() -> None:
+    with device(b"", b"", b"", frame(4, PDU_22_5)) as (driver, peer):
+        for _ in range(3):
+            with pytest.raises(ReadTimeout):
+                driver.read("s1")
+        assert driver.read("s1") == {"value": 22.5}
+        assert peer.connections == 2
+
+
 def test_a_late_answer_to_an_earlier_request_is_not_taken() -> None:
     with device(b"", frame(1, PDU_22_5), frame(2, PDU_22_5) + frame(3, PDU_60_0)) as (driver, _):
         with pytest.raises(ReadTimeout):

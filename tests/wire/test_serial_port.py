@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
+import subprocess
+import sys
+import termios
 import time
 from pathlib import Path
 
@@ -91,6 +95,21 @@ def test_a_port_that_another_has_open_is_in_use() -> None:
         assert why_not(peer.path) == f"cannot open {peer.path}: it is in use by another program"
         port.close()
         opened(peer.path).close()
+
+
+def test_a_port_that_another_program_keeps_for_itself_is_in_use() -> None:
+    """TIOCEXCL, as screen and others set it; only an almighty root may open such a port."""
+    with on_pty() as peer:
+        holder = os.open(peer.path, os.O_RDWR | os.O_NOCTTY)
+        fcntl.ioctl(holder, termios.TIOCEXCL)
+        code = "import sys; from sensor_hub.drivers.serial_port import open_port; open_port(sys.argv[1], baudrate=9600)"
+        mortal = ["setpriv", "--bounding-set=-sys_admin"] if os.geteuid() == 0 else []
+        tried = subprocess.run(
+            [*mortal, sys.executable, "-c", code, peer.path], capture_output=True, text=True, check=False
+        )
+        os.close(holder)
+    assert "TransportDown" in tried.stderr
+    assert "it is in use by another program" in tried.stderr
 
 
 def test_waiting_ends_with_the_first_bytes_or_when_the_time_is_over() -> None:
