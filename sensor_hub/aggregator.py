@@ -20,6 +20,7 @@ from sensor_hub.errors import (
     UnknownDevice,
     Unreadable,
 )
+from sensor_hub.journal import Had, Journal, News
 from sensor_hub.reading_cache import Cached, ReadingCache
 from sensor_hub.readings import Fault, Json, Snapshot, Status, aged
 
@@ -43,11 +44,17 @@ class Aggregator:
         }
         now = clock.now()
         not_read = Fault(SensorUnavailable.code, "not read yet", now)
-        self.board = Board(
+        not_read_yet = [
             Snapshot(s.sensor_id, s.sensor_type, Status.UNKNOWN, fault=not_read)
             for s in config.sensors
             if s.enabled
-        )
+        ]
+        journal = Journal("device_id", config.journal_entries, config.journal_bytes)
+        self.board = Board(not_read_yet, journal=journal)
+        self._had = {handler: Had() for handler in PROGRAMS}  # of each handler's journal
+        self._missed = dict.fromkeys(PROGRAMS, 0)
+        self._interrupted = dict.fromkeys(PROGRAMS, 0)
+        self._loss_told = logs.OncePerMinute()
         self._cache = ReadingCache(self._fetch, config.cache_ttl_s, clock)
         self._news = threading.Lock()  # of the three that must agree: board, ages, arrivals
         self._ages = Ages(clock)
@@ -147,6 +154,11 @@ class Aggregator:
                 for handler, word in words.items()
             },
             "cache": {"entries": len(self._cache), "ttl": wire.plain(self.config.cache_ttl_s)},
+            "journal": {
+                **self.board.journal_size(),
+                "missed": sum(self._missed.values()),
+                "interrupted": sum(self._interrupted.values()),
+            },
         }
 
     def _word(self, handler: Handler) -> str:
@@ -176,26 +188,39 @@ class Aggregator:
 
     def telemetry(self) -> dict[str, Json]:
         """Every reachable handler's counters, merged."""
+        # The devices of one that is not are reported as failed; their counters come back with it.
+        return self._of_all("telemetry")[0]
+
+    def properties(self) -> tuple[dict[str, Json], bool]:
+        """What every reachable handler tells of its devices' properties, and whether all of them did."""
+        return self._of_all("properties")
+
+    def _of_all(self, what: str) -> tuple[dict[str, Json], bool]:
         rows: dict[str, Json] = {}
+        is_complete = True
         for client in self._clients.values():
             try:
-                found = client.get("/telemetry").get("telemetry")
+                found = client.get(f"/{what}").get(what)
             except HubError:
-                continue  # its devices are reported as failed; their counters come back with it
+                is_complete = False
+                continue
             rows |= found if isinstance(found, dict) else {}
-        return rows
+        return rows, is_complete
 
     # -- following the handlers ---------------------------------------------------------------------------------
 
     def _follow(self, handler: Handler) -> None:
         own = {s.sensor_id for s in self._sensors.values() if s.handler is handler and s.enabled}
 
-        def take(changes: list[Snapshot]) -> None:
+        def take(news: News) -> None:
             if handler in self._unreadable:
                 self._unreadable.discard(handler)
                 log.info("feed is read again", handler=PROGRAMS[handler])
-            for snapshot in changes:
-                if snapshot.device_id in own:  # a handler with another configuration creates nothing here
+            self._count_loss(handler, news)
+            # A handler with another configuration creates nothing here.
+            self.board.record(entry for entry in news.entries if entry.snapshot.device_id in own)
+            for snapshot in news.changes:
+                if snapshot.device_id in own:
                     self._take(snapshot)
 
         def lost(error: HubError) -> None:
@@ -204,7 +229,16 @@ class Aggregator:
                 log.error("feed cannot be read", handler=PROGRAMS[handler], reason=str(error))
             self._lost(own, error)
 
-        self._clients[handler].follow(take, lost, self._closing)
+        self._clients[handler].follow_journal(take, lost, self._closing, self._had[handler])
+
+    def _count_loss(self, handler: Handler, news: News) -> None:
+        """Each handler is followed by one thread, which alone counts."""
+        self._missed[handler] += news.missed
+        self._interrupted[handler] += news.is_anew
+        if news.missed and self._loss_told.passes(handler)[0]:
+            log.error("readings lost", handler=PROGRAMS[handler], count=self._missed[handler])
+        if news.is_anew:
+            log.info("handler began anew; what it took last may be lost", handler=PROGRAMS[handler])
 
     def _take(self, snapshot: Snapshot) -> None:
         with self._news:

@@ -58,6 +58,11 @@ def aggregator_app(aggregator: Aggregator) -> HubFlask:
     def telemetry() -> Response:
         return json_response({"telemetry": aggregator.telemetry()})
 
+    @app.get("/properties")
+    def properties() -> Response:
+        rows, is_complete = aggregator.properties()
+        return json_response({"properties": rows, "complete": is_complete})
+
     @app.get("/readings")
     def readings() -> Response:
         return feed_response(aggregator.board, "device_id")

@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import requests
 
-from sensor_hub import wire
+from sensor_hub import property_facts, wire
 from sensor_hub.errors import HandlerUnreachable, HubError, Unreadable, from_code
-from sensor_hub.readings import Json, Snapshot
+from sensor_hub.journal import Had, News
+from sensor_hub.properties import PropertySpec
+from sensor_hub.readings import Entry, Json, Snapshot
 from sensor_hub.wire import INSTANCE_HEADER
 
 CONNECT_TIMEOUT_S = 2.0
@@ -22,6 +26,18 @@ _ERROR_KEYS = ("error", "message", "timestamp", "sensor_id", "device_id")
 LOST_GRACE_S = 3.0  # a service that restarts is back within this; nobody needs to hear of it
 _FOLLOW_PAUSE_S, _MAX_FOLLOW_PAUSE_S = 0.2, 5.0
 _EARLY_S = 1.0  # an empty answer sooner than this is no wait that ended
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """Part of a service's journal: the position after it, the entries, and how many before them are gone.
+
+    `missed` is None when the service did not know the position it was asked with: it is another process.
+    """
+
+    position: str
+    found: Sequence[Entry]
+    missed: int | None
 
 
 class ServiceClient:
@@ -58,12 +74,35 @@ class ServiceClient:
 
     def feed(self, since: str | None, wait_s: float) -> tuple[str, list[Snapshot]]:
         """New cursor and what changed after `since`. Raises HandlerUnreachable."""
-        params = {"wait": str(wait_s), **({"since": since} if since else {})}
-        body = self._ask("GET", "/readings", wait_s + 5.0, params=params)
+        body = self._readings(since, wait_s)
+        with self._reading():
+            return str(body["cursor"]), self._changes(body)
+
+    def feed_with_journal(
+        self, since: str | None, position: str | None, wait_s: float
+    ) -> tuple[str, list[Snapshot], Entries]:
+        """As `feed`, and the journal after `position`. Raises HandlerUnreachable."""
+        body = self._readings(since, wait_s, journal=position or "")
+        with self._reading():
+            journal = body["journal"]
+            if not isinstance(journal, dict):
+                raise ValueError("journal is not an object")
+            found = [wire.journal_from_body(each, self._id_key) for each in _objects(journal["entries"])]
+            missed = journal["missed"]
+            entries = Entries(str(journal["position"]), found, None if missed is None else int(str(missed)))
+            return str(body["cursor"]), self._changes(body), entries
+
+    def _readings(self, since: str | None, wait_s: float, **params: str) -> dict[str, Json]:
+        params |= {"wait": str(wait_s), **({"since": since} if since else {})}
+        return self._ask("GET", "/readings", wait_s + 5.0, params=params)
+
+    def _changes(self, body: Mapping[str, Json]) -> list[Snapshot]:
+        return [wire.entry_from_body(entry, self._id_key) for entry in _objects(body["readings"])]
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
         try:
-            return str(body["cursor"]), [
-                wire.entry_from_body(entry, self._id_key) for entry in _objects(body["readings"])
-            ]
+            yield
         except (KeyError, ValueError) as error:
             raise Unreadable(f"feed of {self.url} cannot be read: {error!r}") from error
 
@@ -77,13 +116,58 @@ class ServiceClient:
 
         `on_lost` is called when nothing came for LOST_GRACE_S, and again with every further failed try.
         """
+
+        def ask(cursor: str | None, wait_s: float) -> tuple[str, bool, Callable[[], None]]:
+            newer, changes = self.feed(cursor, wait_s)
+            return newer, bool(changes), lambda: on_changes(changes)
+
+        self._follow(ask, on_lost, stop)
+
+    def follow_journal(
+        self,
+        on_news: Callable[[News], None],
+        on_lost: Callable[[HubError], None],
+        stop: threading.Event,
+        had: Had,
+    ) -> None:
+        """As `follow`, and every entry of the journal once, in order, also after a failure or a restart.
+
+        `had` is noted when `on_news` has returned; whoever keeps it goes on where it was.
+        """
+        position: str | None = None
+
+        def ask(cursor: str | None, wait_s: float) -> tuple[str, bool, Callable[[], None]]:
+            newer, changes, answer = self.feed_with_journal(cursor, position, wait_s)
+            with self._reading():
+                fresh, gaps = had.sift(answer.found)
+            is_anew = answer.missed is None and position is not None
+            missed = gaps if answer.missed is None else answer.missed
+            news = News(changes, fresh, missed, is_anew, had.after(fresh).dump())
+
+            def tell() -> None:
+                nonlocal position
+                on_news(news)
+                had.note(fresh)
+                position = answer.position
+
+            return newer, bool(changes or answer.found), tell
+
+        self._follow(ask, on_lost, stop)
+
+    def _follow(
+        self,
+        ask: Callable[[str | None, float], tuple[str, bool, Callable[[], None]]],
+        on_lost: Callable[[HubError], None],
+        stop: threading.Event,
+    ) -> None:
+        """`ask(cursor, seconds to wait)` gives the next cursor, whether anything came, and what tells it."""
         cursor: str | None = None
         pause_s = _FOLLOW_PAUSE_S
         answered_at = time.monotonic()
         while not stop.is_set():
             asked_at = time.monotonic()
             try:
-                newer, changes = self.feed(cursor, FEED_WAIT_S if cursor else 0.0)
+                newer, came, tell = ask(cursor, FEED_WAIT_S if cursor else 0.0)
             except HubError as error:
                 cursor = None
                 if time.monotonic() - answered_at > LOST_GRACE_S:
@@ -92,9 +176,9 @@ class ServiceClient:
                 pause_s = min(_MAX_FOLLOW_PAUSE_S, pause_s * 2)
                 continue
             cursor, pause_s, answered_at = newer, _FOLLOW_PAUSE_S, time.monotonic()
-            if not changes and answered_at - asked_at < _EARLY_S:
+            if not came and answered_at - asked_at < _EARLY_S:
                 stop.wait(_FOLLOW_PAUSE_S)  # a service that is ending lets nobody wait
-            on_changes(changes)
+            tell()
 
     def _ask(self, method: str, path: str, timeout_s: float, **kwargs: Any) -> dict[str, Json]:
         response = self._send(method, path, timeout_s, **kwargs)
@@ -171,6 +255,14 @@ class AggregatorClient(ServiceClient):
     def device(self, device_id: str) -> dict[str, Json]:
         """The device's reading, from the cache if young enough. Raises its errors."""
         return self.get(f"/device/{device_id}", timeout_s=20.0)
+
+    def properties(self) -> tuple[dict[str, dict[str, PropertySpec]], bool]:
+        """Of every device its properties, and whether all handlers have told theirs. Raises HandlerUnreachable."""
+        body = self.get("/properties", timeout_s=20.0)
+        try:
+            return property_facts.specs_of(body["properties"]), body["complete"] is True
+        except (KeyError, ValueError) as error:
+            raise Unreadable(f"properties of {self.url} cannot be read: {error!r}") from error
 
     def command(self, device_id: str, body: Mapping[str, Json], timeout_s: float) -> dict[str, Json]:
         """The answer to a command. Raises its errors."""

@@ -54,6 +54,10 @@ def handler_app(service: HandlerService, kind: Handler) -> HubFlask:
     def telemetry() -> Response:
         return json_response({"telemetry": service.telemetry()})
 
+    @app.get("/properties")
+    def properties() -> Response:
+        return json_response({"properties": service.properties()})
+
     @app.get("/readings")
     def readings() -> Response:
         return feed_response(service.board, "sensor_id")

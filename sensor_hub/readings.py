@@ -78,6 +78,19 @@ class Snapshot:
     extra: Mapping[str, Json] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing that happened to a device: it was read (`snapshot` has a reading), or could not be (a fault only).
+
+    `id` is `<generation>-<number>`: the process that took it, and its number there, from 1 on without gaps. It stays
+    the same wherever the entry travels. `timestamp` is when it happened; a fault's own says since when.
+    """
+
+    id: str
+    timestamp: datetime
+    snapshot: Snapshot
+
+
 def assess(
     *, age_s: float | None, failed: bool, plausible: bool, interval_s: float, stale_after_s: float
 ) -> tuple[Status, Quality | None]:

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sensor_hub import logs
-from sensor_hub.board import Board
+from sensor_hub.board import Board, Happened
 from sensor_hub.clock import Clock
 from sensor_hub.config.model import Handler, SensorConfig
 from sensor_hub.errors import HubError, SensorUnavailable, TransportDown
+from sensor_hub.journal import Journal
 from sensor_hub.readings import Fault, Json, Reading, Snapshot, Status, assess
 from sensor_hub.sensor_types import SENSOR_TYPES
 
@@ -49,11 +50,16 @@ class Tracker:
     """Thread-safe. Turns outcomes of reads into snapshots: status, quality and staleness of the contract."""
 
     def __init__(
-        self, sensors: Iterable[SensorConfig], clock: Clock, units: Mapping[str, str | None]
+        self,
+        sensors: Iterable[SensorConfig],
+        clock: Clock,
+        units: Mapping[str, str | None],
+        journal: Journal | None = None,
     ) -> None:
         """`sensors` are the handler's enabled ones; each starts as `unknown` on the board.
 
-        `units`: sensor_id -> unit of its single value, where the configuration names one.
+        `units`: sensor_id -> unit of its single value, where the configuration names one. `journal`: the board's,
+        for what becomes of every read.
         """
         self._clock, self._units = clock, units
         self._started = clock.now()
@@ -61,7 +67,7 @@ class Tracker:
         self._untold: deque[tuple[Snapshot, Status]] = deque(maxlen=UNTOLD)
         self._telling = threading.Lock()
         self._devices = {sensor.sensor_id: _Device(sensor, History()) for sensor in sensors}
-        self.board = Board(self._snapshot(device) for device in self._devices.values())
+        self.board = Board((self._snapshot(device) for device in self._devices.values()), journal=journal)
 
     def succeeded(
         self,
@@ -82,7 +88,7 @@ class Tracker:
             values = _rounded(device.config.sensor_type, values)
             device.reading = Reading(values, now, plausible(device.config.sensor_type, values))
             device.read_at, device.fault = read_at, None
-            return self._put(device)
+            return self._put(device, (now, replace(self._snapshot(device), fault=None)))
 
     def failed(self, sensor_id: str, error: HubError) -> Snapshot:
         """The device was asked just now and could not be read."""
@@ -92,16 +98,16 @@ class Tracker:
             history.total_failures += 1
             history.consecutive_failures += 1
             history.consecutive_successes = 0
-            history.last_failure = self._clock.now()
-            return self._fault(sensor_id, error)
+            now = history.last_failure = self._clock.now()
+            return self._fault(sensor_id, error, now, is_read=True)
 
     def unreachable(self, sensor_id: str, error: HubError) -> Snapshot:
         """The device cannot be read, and was not asked: its line is down, or its unit is left alone.
 
-        A fault of the same kind keeps the time it began.
+        A fault of the same kind keeps the time it began, and only its beginning is for the journal.
         """
         with self._changing():
-            return self._fault(sensor_id, error)
+            return self._fault(sensor_id, error, self._clock.now(), is_read=False)
 
     def refresh(self) -> None:
         """Put again whatever time alone has changed (value too old, quality worse)."""
@@ -141,18 +147,23 @@ class Tracker:
             finally:
                 self._telling.release()
 
-    def _fault(self, sensor_id: str, error: HubError) -> Snapshot:
+    def _fault(self, sensor_id: str, error: HubError, now: datetime, *, is_read: bool) -> Snapshot:
         device = self._devices[sensor_id]
-        fault = Fault.of(error, self._clock.now())
-        if device.fault is not None and device.fault.code == fault.code:
-            fault = replace(fault, timestamp=device.fault.timestamp)
+        fault = Fault.of(error, now)
+        before = device.fault
+        begins = before is None or before.code != fault.code
+        if before is not None and not begins:
+            fault = replace(fault, timestamp=before.timestamp)
         device.fault = fault
-        return self._put(device)
+        if not is_read and not begins:
+            return self._put(device)
+        return self._put(device, (now, replace(self._snapshot(device), reading=None, quality=None)))
 
-    def _put(self, device: _Device) -> Snapshot:
+    def _put(self, device: _Device, happened: Happened | None = None) -> Snapshot:
+        """`happened`: what came of a read, None when only time has passed."""
         sensor_id = device.config.sensor_id
         before, snapshot = self.board.get(sensor_id), self._snapshot(device)
-        self.board.put(snapshot)
+        self.board.put(snapshot, happened)
         if before is not None and before.status != snapshot.status:
             self._untold.append((snapshot, before.status))
         return snapshot

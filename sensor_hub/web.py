@@ -10,7 +10,7 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from sensor_hub import commands, errors, logs, wire
-from sensor_hub.board import MAX_WAIT_S, Board
+from sensor_hub.board import MAX_WAIT_S, Board, Changes
 from sensor_hub.clock import Clock
 from sensor_hub.readings import Json
 from sensor_hub.wire import INSTANCE_HEADER
@@ -120,9 +120,25 @@ def command_payload() -> bytes:
 
 
 def feed_response(board: Board, id_key: str) -> Response:
-    """`GET /readings?since=&wait=`, each entry named by `id_key`."""
-    cursor, changed = board.since(request.args.get("since"), _wait_s(request.args.get("wait", "0")))
-    return json_response({"cursor": cursor, "readings": [wire.entry_body(each, id_key) for each in changed]})
+    """`GET /readings?since=&wait=`, each entry named by `id_key`; with `&journal=<position>` every reading after it."""
+    since, wait_s = request.args.get("since"), _wait_s(request.args.get("wait", "0"))
+    position = request.args.get("journal")
+    if position is None:
+        return json_response(_changes_body(board.since(since, wait_s), id_key))
+    changes, page = board.since_with_journal(since, position, wait_s)
+    facts = {"position": page.position, "missed": page.missed}
+    # The entries are JSON already: each is written once, not once for every follower.
+    texts = [_open(_changes_body(changes, id_key)), '"journal":', _open(facts), '"entries":[']
+    return Response("".join([*texts, ",".join(page.texts), "]}}\n"]), mimetype="application/json")
+
+
+def _changes_body(changes: Changes, id_key: str) -> dict[str, Json]:
+    return {"cursor": changes[0], "readings": [wire.entry_body(each, id_key) for each in changes[1]]}
+
+
+def _open(body: Mapping[str, Json]) -> str:
+    """The JSON of an object to which more keys are added."""
+    return wire.dumps(body)[:-1] + ","
 
 
 def _wait_s(text: str) -> float:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import NoReturn
 
 from sensor_hub.errors import HubError
-from sensor_hub.readings import Fault, Json, Quality, Reading, Snapshot, Status
+from sensor_hub.readings import Entry, Fault, Json, Quality, Reading, Snapshot, Status
 
 MAX_NESTING = 32  # of what comes from outside
 INNER_NESTING = 64  # between services, which wrap what came from outside into bodies of their own
@@ -176,6 +176,25 @@ def entry_from_body(body: Mapping[str, Json], id_key: str) -> Snapshot:
         quality=quality,
         extra={key: body[key] for key in _EXTRA if key in body},
     )
+
+
+def journal_text(entry: Entry, id_key: str) -> str:
+    """One entry of the journal as JSON. A reading has its values however late it came, whatever its status is."""
+    snapshot = entry.snapshot
+    if snapshot.reading is not None:
+        body = {**reading_body(snapshot, id_key), "status": str(snapshot.status)}
+    else:
+        body = entry_body(snapshot, id_key)
+    return dumps({"id": entry.id, "timestamp": timestamp_text(entry.timestamp), "entry": body})
+
+
+def journal_from_body(body: Mapping[str, Json], id_key: str) -> Entry:
+    """The entry that `journal_text` wrote. Raises ValueError (KeyError for a missing key) on anything else."""
+    entry = body["entry"]
+    if not isinstance(entry, dict):
+        raise ValueError("an entry of the journal is not an object")
+    moment = datetime.fromisoformat(str(body["timestamp"]))
+    return Entry(str(body["id"]), moment, entry_from_body(entry, id_key))
 
 
 def error_body(error: HubError, now: datetime, **ids: Json) -> dict[str, Json]:

@@ -7,6 +7,7 @@ import threading
 from dataclasses import dataclass
 
 from sensor_hub import logs, runtime, threads, wire
+from sensor_hub.bridge.discovery import Discovery
 from sensor_hub.bridge.meta import Meta
 from sensor_hub.bridge.requests import Requests
 from sensor_hub.bridge.states import StatePublisher
@@ -14,8 +15,9 @@ from sensor_hub.clients import AggregatorClient
 from sensor_hub.clock import Clock
 from sensor_hub.config.model import HubConfig
 from sensor_hub.errors import HubError, Unreadable
-from sensor_hub.outputs.base import Connected, Disconnected, Event, Message, Output, Request, Retained
+from sensor_hub.outputs.base import Connected, Disconnected, Event, Heard, Message, Output, Request, Retained
 from sensor_hub.outputs.topics import Topics
+from sensor_hub.properties import PropertySpec
 from sensor_hub.readings import Json, Snapshot
 
 log = logs.get(__name__)
@@ -45,12 +47,18 @@ class _Telemetry:
 
 
 @dataclass(frozen=True, slots=True)
+class _Properties:
+    specs: dict[str, dict[str, PropertySpec]]
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Failed:
     device_id: str
     error: HubError
 
 
-_Inner = Event | _Changes | _Lost | _Telemetry | _Failed
+_Inner = Event | _Changes | _Lost | _Telemetry | _Properties | _Failed
 
 
 class Bridge:
@@ -66,6 +74,7 @@ class Bridge:
         self._requests = Requests(
             hub, self._topics, aggregator, output.publish, self._states.publishes, clock
         )
+        self._discovery = Discovery(hub, self._topics, output, clock, self._ask_properties)
         self._meta = Meta(hub, aggregator, self._states.online, clock)
         self._overflow = logs.OncePerMinute()
         self._listed: str | None = None  # the device list the broker has
@@ -100,7 +109,7 @@ class Bridge:
         log.info("stopped")
 
     def _put(self, event: _Inner) -> None:
-        if isinstance(event, Request | Retained) and self._inbox.qsize() >= MAX_WAITING_REQUESTS:
+        if isinstance(event, Request | Retained | Heard) and self._inbox.qsize() >= MAX_WAITING_REQUESTS:
             passes, held = self._overflow.passes("overflow")
             if passes:
                 log.error("too many messages at once, some are dropped", held_back=held)
@@ -156,6 +165,10 @@ class Bridge:
                 self._states.connected = False
             case Retained(topic):
                 self._clear_leftover(topic)
+            case Heard():
+                self._discovery.heard(event)
+            case _Properties(specs, complete):
+                self._discovery.learn(specs, complete=complete)
             case _Telemetry(rows):
                 self._publish_telemetry(rows)
             case _Failed(device_id, error):
@@ -166,6 +179,7 @@ class Bridge:
         self._states.announce()
         self._list_devices(anew=True)
         self._publish_info()
+        self._discovery.connected()
         if self._forget_at is None:
             self._forget_at = self._clock.monotonic() + RETAINED_S
         self._sign_at = 0.0
@@ -175,6 +189,8 @@ class Bridge:
         self._states.tick()
         if self._states.connected:
             self._list_devices()
+            if self._discovery.tick():
+                self._states.announce()
         if now >= self._telemetry_at:
             self._telemetry_at = now + TELEMETRY_S
             self._requests.aside(lambda: self._put(_Telemetry(self._aggregator_telemetry())))
@@ -182,6 +198,7 @@ class Bridge:
         if self._forget_at is not None and now >= self._forget_at:
             self._forget_at = float("inf")
             self._output.forget_retained()
+            self._discovery.forget()
             if self._cleared:
                 some = ", ".join(self._cleared[:5])
                 log.info("cleared leftover topics", count=len(self._cleared), some=some)
@@ -234,6 +251,16 @@ class Bridge:
     def _aggregator_telemetry(self) -> dict[str, Json]:
         rows = self._aggregator.get("/telemetry").get("telemetry")
         return rows if isinstance(rows, dict) else {}
+
+    def _ask_properties(self) -> None:
+        def work() -> None:
+            try:
+                self._put(_Properties(*self._aggregator.properties()))
+            except HubError:
+                self._put(_Properties({}, complete=False))
+                raise
+
+        self._requests.aside(work)
 
     def _publish_telemetry(self, rows: dict[str, Json]) -> None:
         now = wire.timestamp_text(self._clock.now())

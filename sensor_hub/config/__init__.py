@@ -20,8 +20,10 @@ from sensor_hub.config.secrets import SecretText, Vault, read_secret_lines, url_
 from sensor_hub.config.sensors import Inventory, take_inventory
 from sensor_hub.config.services import (
     check_together,
+    data_dir,
     derived_defaults,
     emulator_port,
+    home_assistant_config,
     mqtt_config,
     service_configs,
 )
@@ -128,7 +130,8 @@ class _Reader:
         config = None
         if not self.problems:
             config = self._config(settings, instance_id, enabled, inventory, emulation)
-        derived = {"IOT2MQTT_PATH": str(self.root), **derived_defaults(settings)}
+        derived = {"IOT2MQTT_PATH": str(self.root), "DATA_DIR": str(data_dir(self.root))}
+        derived |= derived_defaults(settings)
         problems = self.problems.listed(self.secrets)
         return Report(config, problems, settings.settings(derived), self.warnings)
 
@@ -196,7 +199,11 @@ class _Reader:
             transports=tuple(inventory.transports.values()),
             sensors=tuple(inventory.sensors),
             groups=tuple(inventory.groups),
+            data_dir=settings.get("DATA_DIR", Path) or data_dir(self.root),
+            journal_entries=settings.known("JOURNAL_ENTRIES", int),
+            journal_bytes=settings.known("JOURNAL_MIB", int) * 1024 * 1024,
             emulator=emulation.config(settings),
+            home_assistant=home_assistant_config(settings),
         )
 
 

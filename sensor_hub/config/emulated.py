@@ -104,5 +104,6 @@ class Emulation:
             "timezone": as_text(settings.values["TZ"]),
             "lines": lines,
             "http": http if self.motion else None,
+            "ignore_environment": True,  # the hub looks for the devices where this says
         }
         return EmulatorConfig(self.port, scenario)

@@ -63,6 +63,14 @@ class MqttConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class HomeAssistantConfig:
+    """Whether devices are announced to Home Assistant, and below which topic it looks for them."""
+
+    discovery: bool = False
+    prefix: str = "homeassistant"
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceConfig:
     """One supervised Flask service: its program name, its port and where others reach it."""
 
@@ -163,7 +171,11 @@ class HubConfig:
     transports: Sequence[TransportConfig]
     sensors: Sequence[SensorConfig]
     groups: Sequence[GroupConfig]
+    data_dir: Path  # for what must last; may not exist
+    journal_entries: int
+    journal_bytes: int
     emulator: EmulatorConfig | None = None
+    home_assistant: HomeAssistantConfig = HomeAssistantConfig()
 
     def sensor(self, sensor_id: str) -> SensorConfig | None:
         """The sensor of that id, or None."""

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from sensor_hub.config.emulated import Emulation
-from sensor_hub.config.model import MqttConfig, ServiceConfig
+from sensor_hub.config.model import HomeAssistantConfig, MqttConfig, ServiceConfig
 from sensor_hub.config.problems import Problems
 from sensor_hub.config.secrets import protect
 from sensor_hub.config.settings import Resolved
@@ -35,6 +35,13 @@ def mqtt_config(settings: Resolved) -> MqttConfig:
         ca_cert=settings.get("MQTT_CA_CERT", Path),
         client_cert=settings.get("MQTT_CLIENT_CERT", Path),
         client_key=settings.get("MQTT_CLIENT_KEY", Path),
+    )
+
+
+def home_assistant_config(settings: Resolved) -> HomeAssistantConfig:
+    """Whether and where Home Assistant is told of the devices."""
+    return HomeAssistantConfig(
+        discovery=settings.known("HA_DISCOVERY", bool), prefix=settings.known("HA_DISCOVERY_PREFIX", str)
     )
 
 
@@ -74,6 +81,11 @@ def emulator_port(settings: Resolved) -> int:
     services = {settings.known(f"{prefix}_PORT", int) for prefix in SERVICE_VARIABLES.values()}
     first = settings.known("SERIAL_HANDLER_PORT", int) + 3
     return next(port for port in range(first, first + 4) if port not in services)
+
+
+def data_dir(root: Path) -> Path:
+    """Where what must last is kept by default: the image has a place for a volume."""
+    return Path("/data") if root == Path("/app") else root / "data"
 
 
 def derived_defaults(settings: Resolved) -> dict[str, str]:

@@ -48,7 +48,16 @@ class Retained:
     topic: str
 
 
-Event = Connected | Disconnected | Request | Retained
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A message that was listened for; `topic` is the full one."""
+
+    topic: str
+    payload: bytes
+    retained: bool
+
+
+Event = Connected | Disconnected | Request | Retained | Heard
 
 
 class Output(Protocol):
@@ -73,6 +82,12 @@ class Output(Protocol):
 
     def publish(self, message: Message) -> bool:
         """Send; False when it was not taken (not connected, too many waiting) and is lost. Never waits."""
+
+    def listen(self, topic_filter: str) -> None:
+        """Report messages outside the instance's topics as Heard events, also after a reconnect."""
+
+    def stop_listening(self, topic_filter: str) -> None:
+        """End what `listen` began."""
 
     def forget_retained(self) -> None:
         """Stop reporting Retained events (whatever was there has been seen)."""

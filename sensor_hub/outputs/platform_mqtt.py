@@ -18,7 +18,7 @@ import paho.mqtt.client as mqtt
 from sensor_hub import logs
 from sensor_hub.config.model import HubConfig
 from sensor_hub.outputs.acknowledgements import Acknowledgements
-from sensor_hub.outputs.base import Connected, Disconnected, Event, Message, Request, Retained
+from sensor_hub.outputs.base import Connected, Disconnected, Event, Heard, Message, Request, Retained
 from sensor_hub.outputs.flapping import FIRST_PAUSE_S, Flapping
 from sensor_hub.outputs.topics import REQUEST_FILTERS, RETAINED_FILTERS, Topics
 from shared.mqtt_client import MQTTClient
@@ -58,6 +58,7 @@ class PlatformMqtt:
         self._stopping = threading.Event()
         self._own_subscribe: int | None = None
         self._asked_retained = False
+        self._listening: dict[str, None] = {}  # topic filters outside the instance
         self._has_tls = False
         self._client_id = f"{settings.client_prefix}_{hub.instance_id}"
         self._told, self._last_reason = False, ""
@@ -140,6 +141,19 @@ class PlatformMqtt:
         if passes:
             log.warning(event, topic=message.topic, held_back=held)
         return False
+
+    def listen(self, topic_filter: str) -> None:
+        """Subscribe, now and after each reconnect; what it brings never reaches the client."""
+        self._listening[topic_filter] = None
+        self._paho.message_callback_add(topic_filter, self._on_heard)
+        if self._connected:
+            self._paho.subscribe(topic_filter, 0)
+
+    def stop_listening(self, topic_filter: str) -> None:
+        """Unsubscribe."""
+        self._listening.pop(topic_filter, None)
+        if self._connected:
+            self._paho.unsubscribe(topic_filter)
 
     def forget_retained(self) -> None:
         """Unsubscribe from our own retained topics."""
@@ -253,6 +267,8 @@ class PlatformMqtt:
             for topic in RETAINED_FILTERS:
                 self._paho.message_callback_add(f"{self._topics.prefix}/{topic}", self._on_retained)
             self._paho.subscribe([(f"{self._topics.prefix}/{topic}", 0) for topic in RETAINED_FILTERS])
+        for topic in tuple(self._listening):
+            self._paho.subscribe(topic, 0)
         if not self._flapping.now:
             log.info("connected to the broker", host=self._mqtt.host, port=self._mqtt.port)
         self._take(Connected())
@@ -295,6 +311,9 @@ class PlatformMqtt:
     def _on_retained(self, _client: Any, _userdata: Any, message: Any) -> None:
         if message.retain and message.payload:
             self._take(Retained(self._below(message.topic)))
+
+    def _on_heard(self, _client: Any, _userdata: Any, message: Any) -> None:
+        self._take(Heard(message.topic, bytes(message.payload), bool(message.retain)))
 
     def _below(self, topic: str) -> str:
         return topic.removeprefix(self._topics.prefix + "/")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sensor_hub.bridge.discovery import BIRTH_DELAY_S
+from sensor_hub.clients import AggregatorClient
 from tests import home_assistant as rules
 from tests.contract.bridge import CLIENTS, Hub, running_hub
 from tests.support import eventually
@@ -99,6 +100,22 @@ def test_what_is_announced_is_what_the_broker_retains(home: Hub) -> None:
         topics = [topic for topic in topics if not topic.endswith("signal_strength")]  # the device has none
         topics += [each["topic"] for each in config["availability"]]
         eventually(lambda topics=topics: set(topics) <= home.witness.retained().keys(), 20)  # type: ignore[misc]
+
+
+def test_the_aggregator_tells_every_property_of_every_enabled_device(home: Hub) -> None:
+    url = f"http://127.0.0.1:{home.environ['STATE_AGGREGATOR_PORT']}"
+    client = AggregatorClient(url, home.instance_id)
+    specs, is_complete = client.properties()
+    assert is_complete
+    assert specs.keys() == DEVICES
+    assert client.get("/properties")["properties"]["boiler"] == {  # type: ignore[index, call-overload]
+        "setpoint": {"kind": "number", "readable": True, "writable": True, "unit": "°C"}
+        | {"min": 30, "max": 75, "step": 0.5},
+        "pump": {"kind": "boolean", "readable": True, "writable": True},
+        "flow": {"kind": "number", "readable": True, "writable": False}
+        | {"min": 0, "max": 65535, "tolerance": 0.5},
+    }
+    assert specs["meter"]["reset"].writable is False, "its transport has write: false"
 
 
 def test_what_an_http_device_only_takes_has_no_state(home: Hub) -> None:

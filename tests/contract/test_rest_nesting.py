@@ -107,6 +107,6 @@ def test_a_feed_that_cannot_be_read_is_told_and_its_handler_is_not_well(tmp_path
             told = [each for each in logged if each["event"] == "feed cannot be read"]
             assert [each["handler"] for each in told] == ["http-poller"]
             assert "nested deeper than 64" in told[0]["reason"]
-            empty = {"position": "1-1", "missed": None, "entries": []}
+            empty: dict[str, Any] = {"position": "1-1", "missed": None, "entries": []}
             handler.replies[FEED] = Reply({"cursor": "1-1", "readings": [], "journal": empty}, headers=own)
             eventually(lambda: poller() == "healthy", 30)

@@ -7,12 +7,14 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from sensor_hub import threads, wire
 from sensor_hub.aggregator import Aggregator
 from sensor_hub.config import load
 from sensor_hub.config.model import Handler
 from sensor_hub.errors import HandlerUnreachable
+from sensor_hub.journal import News
 from sensor_hub.readings import Quality, Reading, Snapshot, Status
 from tests.support import eventually
 from tests.unit.manual_clock import ManualClock
@@ -96,6 +98,17 @@ def test_a_newer_reading_of_the_feed_is_served_whatever_the_wall_clock_says(
     assert (found["value"], found["cached"], found["cache_age"]) == (22.0, True, 0.0)
 
 
+def test_what_a_handlers_journal_had_to_drop_is_counted_and_told_once(aggregator: Aggregator) -> None:
+    with capture_logs() as lines:
+        for _ in range(3):
+            aggregator._count_loss(Handler.SERIAL, News([], [], missed=5))
+        aggregator._count_loss(Handler.HTTP, News([], [], missed=1, is_anew=True))
+    journal = aggregator.health()["journal"]
+    assert journal == {"entries": 0, "bytes": 0, "missed": 16, "interrupted": 1}
+    told = [(line["handler"], line["count"]) for line in lines if line["event"] == "readings lost"]
+    assert told == [("serial-handler", 5), ("http-poller", 1)]
+
+
 def test_a_defect_ends_neither_following_nor_watching(
     aggregator: Aggregator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,7 +120,7 @@ def test_a_defect_ends_neither_following_nor_watching(
         raise ZeroDivisionError
 
     for handler, client in aggregator._clients.items():
-        monkeypatch.setattr(client, "follow", lambda *_, name=f"follow {handler}": broken(name))
+        monkeypatch.setattr(client, "follow_journal", lambda *_, name=f"follow {handler}": broken(name))
         monkeypatch.setattr(client, "health", lambda *_, name=f"watch {handler}": broken(name))
     aggregator.start()
     try:

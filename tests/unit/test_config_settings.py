@@ -175,6 +175,8 @@ def test_every_setting_is_listed_once_with_an_option_and_a_help_text(tmp_path: P
         "--cache-ttl",
         "--poll-interval",
         "--parallelism",
+        "--ha-discovery",
+        "--ha-discovery-prefix",
     }
 
 

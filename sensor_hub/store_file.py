@@ -1,0 +1,223 @@
+"""The file of a store: SQLite, in a mode whose commits survive a power cut; a damaged one is kept aside."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+LAYOUT = 1  # user_version of files as this module writes them
+KEPT_ASIDE = 3  # so many damaged files; older ones are removed
+OVERHEAD_BYTES = 64  # of an entry in the file, about, beside its texts and its payload
+NAME = re.compile(r"[a-z][a-z0-9_]{0,31}", re.ASCII)
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_PRIMARY_CODE = 0xFF
+_SIZE = f"length(CAST(device_id || timestamp || kind AS BLOB)) + length(payload) + {OVERHEAD_BYTES}"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What is put into a queue. `kind` and `timestamp` (when it happened) are the sender's own words."""
+
+    device_id: str
+    timestamp: str
+    kind: str
+    payload: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in the file, about."""
+        texts = self.device_id, self.timestamp, self.kind
+        return len(self.payload) + sum(len(each.encode()) for each in texts) + OVERHEAD_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """An item in a queue. Ids are unique in the store and grow, also over restarts; `at` is Unix time of the put."""
+
+    id: int
+    at: float
+    item: Item
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a file knows of a queue. `mark` is its owner's; `oldest_at` is Unix time."""
+
+    depth: int = 0
+    size: int = 0
+    last_id: int = 0
+    dropped: int = 0
+    mark: str = ""
+    oldest_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much a queue may hold; the oldest make room."""
+
+    entries: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a commit does to a queue: removes first, so that there is room for what it adds. `dropped`: in all."""
+
+    removed: Sequence[int]
+    added: Sequence[Queued]
+    mark: str
+    dropped: int
+    limits: Limits
+
+
+class DamagedFileError(Exception):
+    """The file is no store, or not whole; it is to be set aside."""
+
+
+class StoreFile:
+    """Not thread-safe. Raises OSError or sqlite3.Error (no room, no access), DamagedFileError."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or begin the file, and lock it: one process at a time."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        try:
+            self._prepare()
+        except (sqlite3.Error, DamagedFileError):
+            self._db.close()
+            raise
+
+    def close(self) -> None:
+        """Give it back; SQLite puts its write-ahead log into the file then."""
+        self._db.close()
+
+    def shorten_log(self) -> None:
+        """Give back the room that the write-ahead log takes, as far as the file itself has room."""
+        try:
+            self._run("PRAGMA wal_checkpoint(TRUNCATE)")
+        except sqlite3.OperationalError:
+            pass  # no room for that either
+
+    def queue(self, name: str) -> Facts:
+        """Begin the queue if it is new. What it holds."""
+        self._run(
+            f'CREATE TABLE IF NOT EXISTS "q_{name}" (id INTEGER PRIMARY KEY, at REAL, device_id TEXT, timestamp TEXT,'
+            " kind TEXT, payload BLOB)"
+        )
+        self._run("INSERT OR IGNORE INTO queues VALUES (?, 0, 0, '')", (name,))
+        depth, size, top = self._run(
+            f'SELECT count(*), coalesce(sum({_SIZE}), 0), coalesce(max(id), 0) FROM "q_{name}"'
+        )[0]
+        last, dropped, mark = self._run("SELECT last_id, dropped, mark FROM queues WHERE name = ?", (name,))[
+            0
+        ]
+        return Facts(depth, size, max(last, top), dropped, mark, self._oldest_at(name))
+
+    def commit(self, changes: Mapping[str, Change], before: Mapping[str, Facts]) -> dict[str, Facts]:
+        """All or nothing, and on the disk when it returns. What is true of the queues then."""
+        self._run("BEGIN IMMEDIATE")
+        try:
+            after = {name: self._apply(name, change, before[name]) for name, change in changes.items()}
+            self._run("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.rollback()
+            raise
+        return after
+
+    def read(self, name: str, after: int, limit: int) -> list[Queued]:
+        """The oldest entries with an id above `after`."""
+        rows = self._run(
+            f'SELECT id, at, device_id, timestamp, kind, payload FROM "q_{name}" WHERE id > ? ORDER BY id LIMIT ?',
+            (after, limit),
+        )
+        return [Queued(row[0], row[1], Item(*row[2:])) for row in rows]
+
+    def _apply(self, name: str, change: Change, before: Facts) -> Facts:
+        depth, size = before.depth, before.size
+        for entry_id in change.removed:
+            for row in self._run(f'DELETE FROM "q_{name}" WHERE id = ? RETURNING {_SIZE}', (entry_id,)):
+                depth, size = depth - 1, size - row[0]
+        added = list(change.added)
+        depth, size = depth + len(added), size + sum(each.item.size for each in added)
+        dropped = change.dropped
+        while added and (depth > change.limits.entries or size > change.limits.size_bytes):
+            oldest = self._run(
+                f'DELETE FROM "q_{name}" WHERE id = (SELECT min(id) FROM "q_{name}") RETURNING {_SIZE}'
+            )
+            size -= oldest[0][0] if oldest else added.pop(0).item.size
+            depth, dropped = depth - 1, dropped + 1
+        for each in added:
+            item = each.item
+            row = (each.id, each.at, item.device_id, item.timestamp, item.kind, item.payload)
+            self._run(f'INSERT INTO "q_{name}" VALUES (?, ?, ?, ?, ?, ?)', row)
+        last = max(before.last_id, change.added[-1].id if change.added else 0)
+        self._run(
+            "UPDATE queues SET last_id = ?, dropped = ?, mark = ? WHERE name = ?",
+            (last, dropped, change.mark, name),
+        )
+        return Facts(depth, size, last, dropped, change.mark, self._oldest_at(name))
+
+    def _oldest_at(self, name: str) -> float | None:
+        rows = self._run(f'SELECT at FROM "q_{name}" ORDER BY id LIMIT 1')
+        return rows[0][0] if rows else None
+
+    def _prepare(self) -> None:
+        # No second process, and no shared memory beside the file, which some network folders lack.
+        self._run("PRAGMA locking_mode = EXCLUSIVE")
+        self._run("PRAGMA journal_mode = WAL")
+        # Each commit reaches the disk: these machines end by losing power. Commits are few instead (store.COMMIT_S).
+        self._run("PRAGMA synchronous = FULL")
+        # The log is short: on a full disk, what is in it can neither go on nor back.
+        self._run("PRAGMA wal_autocheckpoint = 256")
+        self._run("PRAGMA journal_size_limit = 1048576")
+        self._run("BEGIN IMMEDIATE")  # takes the lock now, so that whoever has it is noticed now
+        layout = self._run("PRAGMA user_version")[0][0]
+        if layout not in (0, LAYOUT):
+            raise DamagedFileError(f"its layout is {layout}, not {LAYOUT}")
+        if layout == 0:
+            self._run(
+                "CREATE TABLE queues (name TEXT PRIMARY KEY, last_id INTEGER, dropped INTEGER, mark TEXT)"
+            )
+            self._run(f"PRAGMA user_version = {LAYOUT}")
+        self._run("COMMIT")
+        self._run("SELECT count(*) FROM queues")
+
+    def _run(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        try:
+            return self._db.execute(sql, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise _translated(error) from error
+
+
+def _translated(error: sqlite3.DatabaseError) -> Exception:
+    code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
+    is_foreign = str(error).startswith(("no such table", "no such column", "table queues already"))
+    return DamagedFileError(str(error)) if code in _DAMAGED or is_foreign else error
+
+
+def discard(path: Path) -> None:
+    """Remove a file that is not open, and its log."""
+    for suffix in ("-wal", ""):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file and its log, so that somebody can look at them; only the newest few are kept."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    aside = path.with_name(f"{path.name}.damaged-{stamp}")
+    for suffix in ("-wal", ""):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + suffix))
+    kept = sorted(each for each in path.parent.glob(f"{path.name}.damaged-*Z"))
+    for old in kept[:-KEPT_ASIDE]:
+        for part in path.parent.glob(f"{old.name}*"):
+            part.unlink()
+    return aside

@@ -1,0 +1,118 @@
+"""One queue of a store between two commits: what waits for the disk, and what is to leave it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sensor_hub.readings import Json
+from sensor_hub.store_file import Change, Facts, Limits, Queued
+
+MEMORY = Limits(10_000, 8 * 1024 * 1024)  # of a queue, for what has not reached the disk
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """How a queue is. `dropped`: lost for want of room or with a damaged file, since the file was begun."""
+
+    depth: int
+    size_bytes: int
+    oldest_s: float | None
+    dropped: int
+    on_disk: bool
+
+    def body(self) -> dict[str, Json]:
+        """As `/health` and telemetry show it."""
+        oldest = None if self.oldest_s is None else round(self.oldest_s, 3)
+        return {
+            "depth": self.depth,
+            "bytes": self.size_bytes,
+            "oldest_s": oldest,
+            "dropped": self.dropped,
+            "on_disk": self.on_disk,
+        }
+
+
+@dataclass(slots=True)
+class QueueState:
+    """One queue; the store's lock guards it. `waiting`: not on the disk yet; `gone`: to be removed from it."""
+
+    limits: Limits
+    facts: Facts = field(default_factory=Facts)
+    waiting: dict[int, Queued] = field(default_factory=dict)
+    waiting_bytes: int = 0
+    gone: dict[int, None] = field(default_factory=dict)
+    mark: str = ""
+    dropped: int = 0
+    told: int = 0  # of the dropped
+
+    @property
+    def has_work(self) -> bool:
+        """Whether the disk lacks something."""
+        return bool(self.waiting or self.gone)
+
+    def forget(self, entry_id: int) -> bool:
+        """Whether it waited; it does not any more."""
+        found = self.waiting.pop(entry_id, None)
+        if found is not None:
+            self.waiting_bytes -= found.item.size
+        return found is not None
+
+    def add(self, entry: Queued) -> None:
+        """It waits for the disk. The oldest make room in memory; on the disk they do when it is committed."""
+        self.waiting[entry.id] = entry
+        self.waiting_bytes += entry.item.size
+        most, most_bytes = (
+            min(self.limits.entries, MEMORY.entries),
+            min(self.limits.size_bytes, MEMORY.size_bytes),
+        )
+        while self.waiting and (len(self.waiting) > most or self.waiting_bytes > most_bytes):
+            self.forget(next(iter(self.waiting)))
+            self.dropped += 1
+
+    def acknowledged(self, entry_id: int) -> None:
+        """It is to be nowhere any more."""
+        if not self.forget(entry_id):
+            self.gone[entry_id] = None
+
+    def loaded(self, facts: Facts) -> None:
+        """The file holds so much."""
+        self.facts, self.mark = facts, self.mark or facts.mark
+        self.dropped = max(self.dropped, facts.dropped)
+        self.told = max(self.told, facts.dropped)
+
+    def change(self, *, adds: bool) -> Change | None:
+        """What the next commit does to it; without `adds` it only removes."""
+        if not self.gone and not (adds and self.waiting):
+            return None
+        added = list(self.waiting.values()) if adds else []
+        mark = self.mark if adds else self.facts.mark
+        return Change(list(self.gone), added, mark, self.dropped, self.limits)
+
+    def committed(self, change: Change, facts: Facts) -> None:
+        """The disk has it now."""
+        self.facts = facts
+        self.dropped += facts.dropped - change.dropped
+        for entry_id in change.removed:
+            self.gone.pop(entry_id, None)
+        for entry in change.added:
+            if not self.forget(entry.id):
+                self.gone[entry.id] = None  # acknowledged or dropped while it was written
+
+    def damaged(self) -> None:
+        """The file is gone with all it held."""
+        self.dropped += self.facts.depth
+        self.told = self.dropped
+        self.emptied()
+
+    def emptied(self) -> None:
+        """The file is gone, and it held nothing that anybody needs."""
+        self.facts, self.gone = Facts(), {}
+
+    def figures(self, now: float, *, on_disk: bool) -> Figures:
+        """`now` is Unix time."""
+        oldest_at = self.facts.oldest_at
+        if oldest_at is None and self.waiting:
+            oldest_at = next(iter(self.waiting.values())).at
+        depth = max(0, self.facts.depth - len(self.gone)) + len(self.waiting)
+        age_s = None if oldest_at is None or not depth else max(0.0, now - oldest_at)
+        return Figures(depth, self.facts.size + self.waiting_bytes, age_s, self.dropped, on_disk)
