@@ -286,6 +286,7 @@ def test_emulator_understands_its_scenario(tmp_path: Path) -> None:
             }
         ],
         "http": {"host": "127.0.0.1", "port": 7001, "error_rate": 0.03, "motion": ["door"]},
+        "ignore_environment": True,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import threading
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import structlog
 
-from sensor_hub import logs
+from sensor_hub import logs, wire
 from sensor_hub.config.model import Handler, SensorConfig
 from sensor_hub.errors import CircuitOpen, DeviceRefused, HubError, ReadFailed, ReadTimeout, TransportDown
 from sensor_hub.readings import Quality, Snapshot, Status
@@ -312,3 +313,43 @@ def test_an_open_circuit_is_a_failed_read_like_any_other() -> None:
 def test_a_device_that_is_not_tracked_is_a_key_error() -> None:
     with pytest.raises(KeyError):
         Tracked().tracker.snapshot("b")
+
+
+def journal_of(tracked: Tracked) -> list[tuple[str, object]]:
+    """Value or error of each entry, and its time in seconds after noon."""
+    _, page = tracked.tracker.board.since_with_journal(None, None)
+    found = [wire.journal_from_body(json.loads(text), "sensor_id") for text in page.texts]
+    return [
+        (
+            entry.snapshot.fault.code if entry.snapshot.fault else "read",
+            (entry.timestamp - NOON).total_seconds(),
+        )
+        for entry in found
+    ]
+
+
+def test_every_read_that_was_tried_is_in_the_journal_with_its_own_time() -> None:
+    tracked = Tracked()
+    tracked.go(READ, 1, READ, 1, TIMEOUT, 1, TIMEOUT, 1, READ, 100)
+    tracked.tracker.refresh()  # that it is offline now is no read
+    assert journal_of(tracked) == [
+        ("read", 0.0),
+        ("read", 1.0),
+        ("READ_TIMEOUT", 2.0),
+        ("READ_TIMEOUT", 3.0),
+        ("read", 4.0),
+    ]
+
+
+def test_of_a_device_that_is_not_asked_only_the_beginning_is_in_the_journal() -> None:
+    tracked = Tracked()
+    for error in (DOWN, DOWN, CircuitOpen("left alone"), CircuitOpen("left alone"), DOWN):
+        tracked.tracker.unreachable("a", error)
+    assert [code for code, _ in journal_of(tracked)] == ["TRANSPORT_DOWN", "CIRCUIT_OPEN", "TRANSPORT_DOWN"]
+
+
+def test_a_reading_that_comes_too_late_to_be_fresh_is_in_the_journal_as_a_reading() -> None:
+    tracked = Tracked()
+    taken = NOON, -1000.0
+    assert tracked.tracker.succeeded("a", READ, 1.0, taken).status is Status.OFFLINE
+    assert journal_of(tracked) == [("read", 0.0)]
