@@ -1,35 +1,150 @@
-"""Run with `python -m emulator SCENARIO.json`."""
+"""Run with `python -m emulator [SCENARIO.json]`, or `sensor-hub emulate`."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from emulator.settings import Resolved
+
+PROGRAM = "sensor-hub emulate"
 
 
 def main() -> int:
-    """Exit code: 0 after SIGTERM or SIGINT, 1 when it cannot start, 78 for a bad scenario."""
+    """Exit code: 0 after SIGTERM or SIGINT, 1 when it cannot start or go on, 78 for a bad scenario."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     # only now: the imports take long enough for a signal to arrive in between
-    from emulator import logs, scenario  # noqa: PLC0415
-    from emulator.app import run  # noqa: PLC0415
+    from emulator import scenario  # noqa: PLC0415
+    from emulator.ptys import PathTakenError  # noqa: PLC0415
+    from emulator.settings import SETTINGS  # noqa: PLC0415
 
-    parser = argparse.ArgumentParser(
-        prog="python -m emulator", description="Emulated devices for the Sensor Hub."
-    )
-    parser.add_argument("scenario", type=Path, help="scenario file (JSON)")
-    path = parser.parse_args().scenario
+    parser = _parser(scenario.EXIT_CODE_CONFIG)
+    for setting in SETTINGS:
+        parser.add_argument(
+            setting.option,
+            action="append",
+            dest=setting.variable,
+            metavar=("" if setting.of_web else "[LINE=]") + setting.takes.replace("%", "%%"),
+            help=f"{setting.help} ({setting.variable})",
+        )
+    arguments = parser.parse_args()
+    _check(parser, arguments)
+    options = {s.variable: getattr(arguments, s.variable) or [] for s in SETTINGS}
     try:
-        found = scenario.load(path)
+        return _act(arguments, _resolved(arguments, options))
     except scenario.ScenarioError as error:
         for problem in error.problems:
             print(f"device-emulator: {problem}", file=sys.stderr)
         return scenario.EXIT_CODE_CONFIG
-    logs.set_up(os.environ.get("LOG_LEVEL", "INFO"), os.environ.get("LOG_FORMAT", "text"), found.timezone)
-    return run(found)
+    except PathTakenError as error:
+        print(f"device-emulator: cannot start: {error}", file=sys.stderr)
+        return 1
+
+
+def _check(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """What cannot be said together."""
+    ways = [arguments.scenario, arguments.record, arguments.replay]
+    if sum(way is not None for way in ways) > 1:
+        parser.error("say a scenario, or --record, or --replay")
+    if (arguments.record is None) != (arguments.to is None):
+        parser.error("--record and --to go together")
+
+
+def _resolved(arguments: argparse.Namespace, options: dict[str, list[str]]) -> Resolved:
+    from emulator import scenario  # noqa: PLC0415
+    from emulator.default_scenario import default_scenario  # noqa: PLC0415
+    from emulator.recording_scenarios import recorder_scenario, replay_scenario  # noqa: PLC0415
+    from emulator.settings import DEFAULT, resolve  # noqa: PLC0415
+
+    if arguments.scenario is not None:
+        return resolve(scenario.read(arguments.scenario), os.environ, options)
+    over_tcp = bool(options["SERIAL_TCP_PORT"] or os.environ.get("SERIAL_TCP_PORT"))
+    if arguments.record is not None:
+        data = recorder_scenario(arguments.parity, arguments.stopbits, over_tcp=over_tcp)
+    elif arguments.replay is not None:
+        data = replay_scenario(arguments.replay, over_tcp=over_tcp)
+    else:
+        data = default_scenario()
+    return resolve(data, os.environ, options, DEFAULT)
+
+
+def _parser(exit_code: int) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="Emulated devices for the Sensor Hub: scenario file < environment < command line.",
+        epilog=f"Exit codes: 0 after SIGTERM or SIGINT, 1 when a line or port cannot be had, {exit_code} when "
+        "the scenario is wrong. docs/emulator.md has the rest.",
+    )
+    parser.add_argument(
+        "scenario",
+        type=Path,
+        nargs="?",
+        help="scenario file (JSON); none: sensors, a charger, a motion detector",
+    )
+    parser.add_argument(
+        "--show-config", action="store_true", help="print each value with where it came from, and end"
+    )
+    parser.add_argument(
+        "--show-hub",
+        action="store_true",
+        help="print the instance file of a hub that reads all this, and end",
+    )
+    _add_recording(parser)
+    return parser
+
+
+def _add_recording(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("record and replay")
+    group.add_argument(
+        "--record", metavar="PORT_OR_URL", help="pass a real line through and write down what passed"
+    )
+    group.add_argument("--to", type=Path, metavar="FILE", help="where to; a new file")
+    group.add_argument("--parity", choices=("N", "E", "O"), default="N", help="of the recorded port (N)")
+    group.add_argument("--stopbits", type=int, choices=(1, 2), default=1, help="of the recorded port (1)")
+    group.add_argument(
+        "--max-mib",
+        type=int,
+        default=64,
+        metavar="1..256",
+        choices=range(1, 257),
+        help="size at which the file is full (64)",
+    )
+    group.add_argument("--replay", type=Path, metavar="FILE", help="be the device of a recording")
+
+
+def _act(arguments: argparse.Namespace, resolved: Resolved) -> int:
+    from emulator import logs  # noqa: PLC0415
+    from emulator.app import run  # noqa: PLC0415
+    from emulator.hub_instance import hub_instance  # noqa: PLC0415
+    from emulator.recorder import Order, record  # noqa: PLC0415
+
+    if arguments.show_config:
+        for row in resolved.rows:
+            print(row.name, "" if row.value is None else row.value, row.origin, sep="\t")
+        return 0
+    level, log_format = os.environ.get("LOG_LEVEL", "INFO"), os.environ.get("LOG_FORMAT", "text")
+    if arguments.record is not None:
+        logs.set_up(level, log_format, resolved.scenario.zone)
+        return record(
+            Order(arguments.record, arguments.to, arguments.max_mib * 1024 * 1024), resolved.scenario
+        )
+    instance = json.dumps(hub_instance(resolved.scenario), indent=2, ensure_ascii=False)
+    if arguments.show_hub:
+        print(instance)
+        return 0
+    if arguments.scenario is None and arguments.replay is None:
+        name = resolved.scenario.instance_id
+        print(f"A hub reads these devices with instances/{name}.json:\n\n{instance}\n")
+        print(f"    INSTANCE_NAME={name} sensor-hub run --demo\n", flush=True)
+    logs.set_up(level, log_format, resolved.scenario.zone)
+    return run(resolved.scenario)
 
 
 if __name__ == "__main__":

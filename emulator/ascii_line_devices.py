@@ -5,58 +5,114 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 
+from emulator.controls import Control, Controls, number
+from emulator.faults import Faults
+
 PRINT_PERIOD_S = 1.0
 
 
-class Printer:
+class Measured:
+    """A value that is measured, or held."""
+
+    def __init__(self, measure: Callable[[], float]) -> None:
+        self._measure = measure
+        self._held: float | None = None
+        self._last: float | None = None
+
+    def now(self, *, stuck: bool = False) -> float:
+        """The value; while stuck the last one."""
+        if not stuck or self._last is None:
+            self._last = self._measure() if self._held is None else self._held
+        return self._last
+
+    def control(self, low: float, high: float, digits: int = 1) -> Control:
+        """To look at it and to hold it."""
+        return Control(
+            lambda: round(self._measure() if self._held is None else self._held, digits),
+            *number(self._hold, low, high),
+            self._release,
+        )
+
+    def _hold(self, value: float) -> None:
+        self._held = value
+
+    def _release(self) -> None:
+        self._held = None
+
+
+class Printer(Controls):
     """An Arduino that prints temperature and humidity once a period; nothing can be asked of it."""
 
     def __init__(
-        self, temperature: Callable[[], float], humidity: Callable[[], float], *, as_json: bool
+        self,
+        device_id: str,
+        kind: str,
+        faults: Faults,
+        temperature: Callable[[], float],
+        humidity: Callable[[], float],
     ) -> None:
-        self._temperature, self._humidity, self._as_json = temperature, humidity, as_json
+        """`kind`: arduino, or arduino_json."""
+        super().__init__(device_id, kind, faults)
+        self._temperature, self._humidity = Measured(temperature), Measured(humidity)
+        self.is_stuck = False
         self._waited_s = 0.0
-        self._said = b""
+        self.controls = {
+            "temperature": self._temperature.control(-3000, 3000),
+            "humidity": self._humidity.control(0, 100),
+        }
 
     def heard(self, data: bytes) -> bytes:
         """It does not listen."""
         return b""
 
     def pass_time(self, seconds: float) -> None:
-        """Print when a period is over."""
+        """Wait for the next line."""
         self._waited_s += seconds
-        if self._waited_s >= PRINT_PERIOD_S:
-            self._waited_s = 0.0
-            self._said += self.line()
+
+    @property
+    def has_news(self) -> bool:
+        """Whether a period is over."""
+        return self._waited_s >= PRINT_PERIOD_S
+
+    def take_said(self) -> bytes:
+        """The next line."""
+        self._waited_s = 0.0
+        return self.line()
 
     def line(self) -> bytes:
         """One line as it prints it."""
-        temperature, humidity = round(self._temperature(), 1), round(self._humidity())
-        if self._as_json:
+        with self.lock:
+            temperature = round(self._temperature.now(stuck=self.is_stuck), 1)
+            humidity = round(self._humidity.now(stuck=self.is_stuck))
+        if self.kind == "arduino_json":
             return json.dumps({"t": temperature, "air": {"h": humidity}}).encode() + b"\n"
         return f"T={temperature} H={humidity}\r\n".encode()
 
-    def take_said(self) -> bytes:
-        """What it printed, once."""
-        said, self._said = self._said, b""
-        return said
 
-
-class Scale:
+class Scale(Controls):
     """A scale: W asks for the weight, T sets the tare, P<n> presets it; anything else is an error."""
 
-    def __init__(self, weight: Callable[[], float]) -> None:
+    has_news = False
+
+    def __init__(self, device_id: str, kind: str, faults: Faults, weight: Callable[[], float]) -> None:
         """`weight` in kg."""
-        self._weight = weight
+        super().__init__(device_id, kind, faults)
+        self._weight = Measured(weight)
         self._tare = 0.0
         self._heard = b""
+        self.is_stuck = False
+        self.controls = {
+            "weight": self._weight.control(-9999, 9999, 2),
+            "tare": Control(lambda: round(self._tare, 2), *number(self._set_tare, -9999, 9999)),
+        }
 
     def heard(self, data: bytes) -> bytes:
         """The answers to the requests that `data` completes."""
         *lines, self._heard = (self._heard + data).replace(b"\r\n", b"\r").split(b"\r")
-        return b"".join(
-            self._answer(line.decode("latin-1").strip()) + b"\r\n" for line in lines if line.strip()
-        )
+        with self.lock:
+            return b"".join(
+                self._answer(line.decode("latin-1").strip()) + b"\r\n" for line in lines if line.strip()
+            )
 
     def pass_time(self, seconds: float) -> None:
         """It weighs whenever it is asked."""
@@ -66,15 +122,17 @@ class Scale:
         return b""
 
     def _answer(self, line: str) -> bytes:
+        weight = self._weight.now(stuck=self.is_stuck)
         if line == "W":
-            return f"{self._weight() - self._tare:+08.2f} kg".encode()
+            return f"{weight - self._tare:+08.2f} kg".encode()
         if line == "?":
             return f"TARE {self._tare:.2f}".encode()
-        if line == "T":
-            self._tare = self._weight()
-            return b"OK"
         try:
-            self._tare = float(line.removeprefix("P"))
+            self._set_tare(weight if line == "T" else float(line.removeprefix("P")))
         except ValueError:
             return b"ERR 1"
         return b"OK"
+
+    def _set_tare(self, tare: float) -> None:
+        if not self.is_stuck:
+            self._tare = tare

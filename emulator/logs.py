@@ -20,7 +20,7 @@ def set_up(level: str, log_format: str, zone: tzinfo = UTC) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper() if level.upper() in LEVELS else "INFO")
-    for library in ("werkzeug", "pymodbus", "asyncio"):
+    for library in ("werkzeug", "asyncio"):
         logging.getLogger(library).setLevel(logging.WARNING)
 
 

@@ -1,68 +1,103 @@
-"""An OpenEVSE charger as RAPI shows it, in the two dialects there are: real firmware and its emulator.
+"""An OpenEVSE charger: states, session and faults, in the two dialects there are: real firmware and its emulator.
 
 Pure: bytes in, bytes out. What it says unasked is kept in `said` until somebody takes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
+from emulator.ev_model import Vehicle, Warmth
+from emulator.rapi_commands import commands_of
 from emulator.rapi_lines import LineReader, framed
 
 AMPS_MIN, AMPS_MAX, AMPS_CONFIGURED = 6, 80, 32
-MILLIVOLTS = 240_000
-READY, CONNECTED, CHARGING, GFCI_TRIP = 0x01, 0x02, 0x03, 0x06
+READY, CONNECTED, CHARGING, VENT_REQUIRED = 0x01, 0x02, 0x03, 0x04
 SLEEPING, DISABLED = 0xFE, 0xFF
 EMU_SLEEPING, EMU_ERROR = 0xFD, 0xFE
-LOCKED, TIME_LIMIT, RELAY_CLOSED, EV_CONNECTED, CHARGE_LIMIT = 0x0008, 0x0010, 0x0040, 0x0100, 0x2000
-EMU_GFCI = 0x0001
+AT_LIMIT, LOCKED, TIME_LIMIT, RELAY_CLOSED, EV_CONNECTED = 0x0004, 0x0008, 0x0010, 0x0040, 0x0100
+CHARGE_LIMIT = 0x2000
+OVER_TEMPERATURE_C = 65.0
+# name -> the firmware's state, the emulator's flag; which of them is shown first
+FAULTS: Mapping[str, tuple[int, int]] = MappingProxyType(
+    {
+        "gfci": (0x06, 0x01),
+        "stuck_relay": (0x08, 0x02),
+        "no_ground": (0x07, 0x04),
+        "diode_check": (0x05, 0x08),
+        "over_temp": (0x0A, 0x10),
+        "gfi_self_test": (0x09, 0x20),
+    }
+)
+COUNTED = ("gfci", "no_ground", "stuck_relay")
+MILLIVOLTS = MappingProxyType({"1": 120_000, "2": 240_000})
 
 
-@dataclass(slots=True)
-class Vehicle:
-    """What stands at the other end of the cable."""
+@dataclass(frozen=True, slots=True)
+class Make:
+    """What a charger is as it comes from the shelf. `amps` None: the dialect's own."""
 
-    plugged: bool = False
-    asks_for_charge: bool = False
+    firmware_version: str = "8.2.1"
+    protocol_version: str | None = None
+    amps: int | None = None
+    service_level: str = "A"
+    serial: str = "OpenEVSE03AB12CD"
 
 
 class Charger:
     """One charger. `dialect`: "firmware" or "emulator"."""
 
-    def __init__(self, dialect: str = "firmware") -> None:
-        self.dialect = dialect
-        self.vehicle = Vehicle()
-        self.amps = 16 if self._is_firmware else AMPS_CONFIGURED
+    def __init__(
+        self, dialect: str = "firmware", make: Make | None = None, vehicle: Vehicle | None = None
+    ) -> None:
+        self.dialect, self.make = dialect, make or Make()
+        self.vehicle = vehicle or Vehicle()
+        self.amps = self.make.amps or (16 if self.is_firmware else AMPS_CONFIGURED)
         self.off: int | None = None  # SLEEPING or DISABLED
-        self.locked = self.faulty = False
-        self.gfci_trips = 0
+        self.locked = self.at_limit = False
+        self.faults_now: list[str] = []
+        self.trips = dict.fromkeys(COUNTED, 0)
         self.session_s = 0.0
         self.session_ws = self.total_wh = 0.0
+        self._session_runs = False
         self.limit_quarters = self.limit_kwh = 0
-        self.service_level = "A"
+        self.service_level = self.make.service_level
+        self.millivolts = MILLIVOLTS.get(self.service_level, 240_000)
+        self.heartbeat = (0, 0)
+        self.lcd, self.backlight = ["", ""], 0
+        self.warmth = Warmth(24.2)
         self.said = b""
-        self._reader = LineReader(self._is_firmware, self._answer)
-        self._commands: dict[str, Callable[[list[str]], str | None]] = self._table()
+        self._reader = LineReader(self.is_firmware, self._answer)
+        self._commands = commands_of(self)
 
     @property
-    def _is_firmware(self) -> bool:
+    def is_firmware(self) -> bool:
+        """Which of the two it is."""
         return self.dialect == "firmware"
 
     @property
+    def faulty(self) -> bool:
+        """Whether anything is wrong."""
+        return bool(self.faults_now)
+
+    @property
     def pilot(self) -> int:
-        """1: nobody there, 2: connected, 3: the car asks for charge."""
+        """1: nobody there, 2: connected, 3: the car asks for charge, 4: its diode is missing."""
         if not self.vehicle.plugged:
             return READY
-        return CHARGING if self.vehicle.asks_for_charge else CONNECTED
+        if self.vehicle.diode_failure:
+            return VENT_REQUIRED
+        return CHARGING if self.vehicle.wants else CONNECTED
 
     @property
     def state(self) -> int:
         """The number that $GS says, by dialect."""
-        if self.faulty:
-            return GFCI_TRIP if self._is_firmware else EMU_ERROR
+        if self.faults_now:
+            return FAULTS[self.faults_now[0]][0] if self.is_firmware else EMU_ERROR
         if self.off is not None:
-            return self.off if self._is_firmware else EMU_SLEEPING
+            return self.off if self.is_firmware else EMU_SLEEPING
         return CONNECTED if self.pilot == CHARGING and self.locked else self.pilot
 
     @property
@@ -70,11 +105,19 @@ class Charger:
         """The flags that $GS says, by dialect."""
         flags = EV_CONNECTED if self.vehicle.plugged else 0
         flags |= RELAY_CLOSED if self.state == CHARGING else 0
-        if self._is_firmware:
+        if self.is_firmware:
             flags |= LOCKED if self.locked else 0
+            flags |= AT_LIMIT if self.at_limit else 0
             flags |= TIME_LIMIT if self.limit_quarters else 0
             return flags | (CHARGE_LIMIT if self.limit_kwh else 0)
-        return flags | (EMU_GFCI if self.faulty else 0)
+        return flags | sum(FAULTS[name][1] for name in self.faults_now)
+
+    @property
+    def current(self) -> float:
+        """What flows, in A."""
+        if self.state != CHARGING:
+            return 0.0
+        return self.vehicle.amps_of(self.amps, self.millivolts / 1000)
 
     def heard(self, data: bytes) -> bytes:
         """What it answers to bytes from the line."""
@@ -82,53 +125,105 @@ class Charger:
 
     def pass_time(self, seconds: float) -> None:
         """Let a session go on."""
-        if self.vehicle.plugged:
+        amps = self.current
+        self.warmth.pass_time(seconds, amps)
+        if self.warmth.celsius > OVER_TEMPERATURE_C and "over_temp" not in self.faults_now:
+            self.trip("over_temp")
+        if self.pilot == VENT_REQUIRED and "diode_check" not in self.faults_now:
+            self.trip("diode_check")
+        is_charging = self.state == CHARGING
+        self._session_runs |= is_charging
+        if is_charging or (self._session_runs and not self.is_firmware):
             self.session_s += seconds
-        if self.state == CHARGING:
-            joules = self.amps * MILLIVOLTS / 1000 * seconds
+        if is_charging:
+            joules = amps * self.millivolts / 1000 * seconds
             self.session_ws += joules
             self.total_wh += joules / 3600
+            self.vehicle.charge(joules / 3600)
+            self._keep_limits()
+            if self.state != CHARGING:  # the car is full, or a limit is reached
+                self.say_transition()
+
+    def _keep_limits(self) -> None:
+        is_over = (self.limit_quarters and self.session_s >= self.limit_quarters * 900) or (
+            self.limit_kwh and self.session_ws >= self.limit_kwh * 3_600_000
+        )
+        if is_over:
+            self.off, self.at_limit = SLEEPING, True
+            self.limit_quarters = self.limit_kwh = 0
+
+    # -- what happens to it --------------------------------------------------------------------------------------
 
     def plug(self) -> None:
         """A car comes that does not charge yet, or one that is there has enough."""
         if not self.vehicle.plugged:
-            self.session_s = self.session_ws = 0.0
+            self._end_session()
         self.vehicle.plugged, self.vehicle.asks_for_charge = True, False
-        self._say_transition()
+        self.say_transition()
 
     def ask_for_charge(self) -> None:
         """The car wants to charge."""
         self.vehicle.asks_for_charge = True
-        self._say_transition()
+        self.say_transition()
 
     def unplug(self) -> None:
-        """The car goes."""
+        """The car goes. The emulator ends the session and forgets its errors with it."""
         self.vehicle.plugged = self.vehicle.asks_for_charge = False
-        self._say_transition()
+        self.limit_quarters = self.limit_kwh = 0
+        if not self.is_firmware:
+            self._end_session()
+            self.faults_now.clear()
+        if self.at_limit:
+            self.off, self.at_limit = None, False
+        self.say_transition()
 
-    def trip(self) -> None:
-        """The GFCI trips."""
-        self.faulty, self.gfci_trips = True, self.gfci_trips + 1
-        self._say_transition()
+    def trip(self, name: str = "gfci") -> None:
+        """A fault of FAULTS."""
+        if name not in self.faults_now:
+            self.faults_now.append(name)
+            if name in self.trips:
+                self.trips[name] = min(0xFF, self.trips[name] + 1)
+            self.say_transition()
 
     def clear(self) -> None:
-        """The fault is gone."""
-        self.faulty = False
-        self._say_transition()
+        """All faults are gone."""
+        if self.faults_now:
+            self.faults_now.clear()
+            self.say_transition()
 
     def boot(self) -> None:
         """It has just been switched on."""
-        self.said += framed("AB 00 8.2.1")
+        self.said += framed(f"AB 00 {self.make.firmware_version}")
+
+    def restart(self) -> None:
+        """$FR: what is volatile is forgotten."""
+        self.off, self.locked, self.at_limit = None, False, False
+        self.limit_quarters = self.limit_kwh = 0
+        self._reader.echo = False
+        self.boot()
 
     def take_said(self) -> bytes:
         """What it said unasked, once."""
         said, self.said = self.said, b""
         return said
 
-    def _say_transition(self) -> None:
+    def echo(self, on: bool) -> None:
+        """Say back what is heard."""
+        self._reader.echo = on
+
+    def changed(self) -> str:
+        """An order changed the state: firmware tells, its emulator does not."""
+        if self.is_firmware:
+            self.say_transition()
+        return ""
+
+    def say_transition(self) -> None:
+        """Tell the state, the pilot, the limit and the flags."""
         self.said += framed(f"AT {self.state:02X} {self.pilot:02X} {self.amps} {self.flags:04X}")
 
-    # -- commands: None is NK, a text after `!` is NK with that text -----------------------------------------
+    def _end_session(self) -> None:
+        self.session_s = self.session_ws = 0.0
+        self._session_runs = False
 
     def _answer(self, words: list[str]) -> str | None:
         command = self._commands.get(words[0]) if words else None
@@ -136,102 +231,3 @@ class Charger:
             return None if command is None else command(words[1:])
         except (ValueError, IndexError):
             return None
-
-    def _table(self) -> dict[str, Callable[[list[str]], str | None]]:
-        shared: dict[str, Callable[[list[str]], str | None]] = {
-            "GS": lambda _: f"{self.state:02X} {int(self.session_s)} {self.pilot:02X} {self.flags:04X}",
-            "GG": self._current,
-            "GP": lambda _: "242 -2560 251" if self._is_firmware else "242 242 0 0",
-            "GU": self._energy,
-            "GC": lambda _: f"{AMPS_MIN} {AMPS_MAX} {self._pilot_amps} {AMPS_CONFIGURED}",
-            "GE": self._settings,
-            "GF": lambda _: f"{self.gfci_trips:{'X' if self._is_firmware else 'd'}} 0 0",
-            "GV": lambda _: "8.2.1 5.2.1" if self._is_firmware else "8.2.1 5.0.1",
-            "GI": lambda _: " OpenEVSE03AB12CD" if self._is_firmware else "OpenEVSE03AB12CD",
-            "GH": lambda _: f"{self.limit_kwh if self._is_firmware else 0}",
-            "SC": self._set_current,
-            "FE": self._enable,
-            "FS": lambda _: self._switch_off(SLEEPING),
-            "FD": lambda _: self._switch_off(DISABLED),
-            "SL": self._set_level,
-            "SH": self._limit_energy,
-        }
-        firmware: dict[str, Callable[[list[str]], str | None]] = {
-            "G3": lambda _: f"{self.limit_quarters}",
-            "G4": lambda _: f"{int(self.locked)}",
-            "S4": self._lock,
-            "S3": self._limit_time,
-        }
-        return shared | (firmware if self._is_firmware else {})
-
-    @property
-    def _pilot_amps(self) -> int:
-        return self.amps if self._is_firmware else AMPS_CONFIGURED
-
-    def _current(self, _: list[str]) -> str:
-        milliamps = self.amps * 1000 if self.state == CHARGING else 0
-        more = "" if self._is_firmware else f" {self.state} 0"
-        return f"{milliamps} {MILLIVOLTS}{more}"
-
-    def _energy(self, _: list[str]) -> str:
-        if self._is_firmware:
-            return f"{int(self.session_ws)} {int(self.total_wh)}"
-        watt_hours = int(self.session_ws / 3600)
-        return f"{watt_hours} {watt_hours * 3600}"
-
-    def _settings(self, _: list[str]) -> str:
-        flags = {"A": 0x0000, "1": 0x0020, "2": 0x0021}[self.service_level]
-        return f"{self.amps} {flags:04X}" if self._is_firmware else f"{self.amps} {flags}"
-
-    def _set_current(self, words: list[str]) -> str | None:
-        wanted = int(words[0])
-        if not self._is_firmware:
-            if not AMPS_MIN <= wanted <= AMPS_MAX:
-                return None
-            self.amps = wanted
-            return ""
-        before, self.amps = self.amps, max(AMPS_MIN, min(wanted, AMPS_CONFIGURED))
-        if self.amps != before:
-            self._say_transition()
-        return f"{'' if self.amps == wanted else '!'}{self.amps}"
-
-    def _enable(self, _: list[str]) -> str | None:
-        if self.faulty and not self._is_firmware:
-            return None
-        self.off = None
-        return self._changed()
-
-    def _switch_off(self, how: int) -> str:
-        self.off = how
-        return self._changed()
-
-    def _changed(self) -> str:
-        if self._is_firmware:
-            self._say_transition()
-        return ""
-
-    def _set_level(self, words: list[str]) -> str | None:
-        if words[0] not in ("1", "2", "A"):
-            return None
-        self.service_level = words[0]
-        return ""
-
-    def _lock(self, words: list[str]) -> str | None:
-        if words[0] not in ("0", "1"):
-            return None
-        self.locked = words[0] == "1"
-        return self._changed()
-
-    def _limit_time(self, words: list[str]) -> str | None:
-        if self.state not in (CONNECTED, CHARGING):
-            return None
-        self.limit_quarters = int(words[0])
-        return self._changed()
-
-    def _limit_energy(self, words: list[str]) -> str | None:
-        if not self._is_firmware:
-            return ""
-        if self.state not in (CONNECTED, CHARGING):
-            return None
-        self.limit_kwh = int(words[0])
-        return self._changed()

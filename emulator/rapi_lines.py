@@ -21,6 +21,12 @@ def framed(text: str) -> bytes:
     return raw + f"^{_xor(raw):02X}\r".encode()
 
 
+def with_wrong_checksum(line: bytes) -> bytes:
+    """A framed line (or several: the last) with another checksum."""
+    text, _, digits = line.rstrip(b"\r\n").rpartition(b"^")
+    return text + b"^%02X\r" % (int(digits, 16) ^ 0xFF)
+
+
 class LineReader:
     """Takes commands apart and frames their answers, strictly as firmware does or leniently as its emulator."""
 
@@ -37,9 +43,15 @@ class LineReader:
         return b"".join(self._reply(line.strip(b"\n")) for line in lines if line)
 
     def _reply(self, line: bytes) -> bytes:
-        echo = line + b"\r" if self.echo else b""
+        echo = self._echo(line) if self.echo else b""
         reply = self._strictly(line) if self._strict else self._leniently(line)
-        return echo + reply + (b"\n" if self.echo and reply else b"")
+        return echo + reply + (b"\n" if echo and reply and self._strict else b"")
+
+    def _echo(self, line: bytes) -> bytes:
+        if self._strict:
+            return line + b"\r"
+        words = line.decode("latin-1").upper().lstrip("$").partition("^")[0].split()
+        return framed("$".join(words))  # that is how it joins them
 
     def _strictly(self, line: bytes) -> bytes:
         line = line[line.rfind(b"$") :] if b"$" in line else b""

@@ -11,9 +11,8 @@ import statistics
 import subprocess
 import sys
 import textwrap
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,86 +22,16 @@ import requests
 from pymodbus.client import ModbusSerialClient
 from pymodbus.exceptions import ModbusIOException
 
+from tests.integration.emulated import Start, emulators, http_of, line_of, scenario_of
 from tests.support import eventually
 
-ROOT = Path(__file__).parents[2]
 READ_UNIT_1 = bytes.fromhex("01040000000131ca")
-Start = Callable[..., "Emulator"]
-
-
-class Emulator:
-    """A running emulator and what it has said so far."""
-
-    def __init__(self, scenario: dict[str, Any], directory: Path, **environment: str) -> None:
-        path = directory / "scenario.json"
-        path.write_text(json.dumps(scenario))
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "emulator", str(path)],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.lines: list[str] = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line.rstrip("\n"))
-
-    def said(self, text: str) -> bool:
-        return any(text in line for line in self.lines)
-
-    def stop(self, number: int = signal.SIGTERM) -> tuple[int, float]:
-        """Return the exit code and the seconds it took."""
-        begin = time.monotonic()
-        self.process.send_signal(number)
-        code = self.process.wait(5)
-        took_s = time.monotonic() - begin
-        self._reader.join(5)
-        return code, took_s
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    running: list[Emulator] = []
-
-    def begin(scenario: dict[str, Any], ready: bool = True, **environment: str) -> Emulator:
-        emulator = Emulator(scenario, tmp_path, **environment)
-        running.append(emulator)
-        if ready:
-            eventually(lambda: emulator.said("emulator ready") or emulator.process.poll() is not None, 20)
-            assert emulator.process.poll() is None, emulator.process.stderr and emulator.process.stderr.read()
-        return emulator
-
-    yield begin
-    for emulator in running:
-        if emulator.process.poll() is None:
-            emulator.process.kill()
-        emulator.process.communicate()
-
-
-def line_of(path: Path, *kinds: str, error_rate: float = 0) -> dict[str, Any]:
-    units = [
-        {"unit_id": number, "sensor_id": f"{path.name}-{number}", "kind": kind}
-        for number, kind in enumerate(kinds, start=1)
-    ]
-    return {"pty_path": str(path), "baudrate": 19200, "error_rate": error_rate, "units": units}
-
-
-def scenario_of(
-    *lines: dict[str, Any], http: dict[str, Any] | None = None, seed: int | None = 1
-) -> dict[str, Any]:
-    return {"instance_id": "x", "seed": seed, "timezone": "UTC", "lines": list(lines), "http": http}
-
-
-def http_of(*motion: str, error_rate: float = 0) -> dict[str, Any]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    return {"host": "127.0.0.1", "port": port, "error_rate": error_rate, "motion": list(motion)}
+    with emulators(tmp_path) as begin:
+        yield begin
 
 
 def connect(path: Path, timeout_s: float = 2.0) -> ModbusSerialClient:

@@ -64,7 +64,7 @@ def test_a_session_of_the_emulator_goes_as_it_was_recorded() -> None:
     assert answer(charger, "$GF^25") == "$OK 1 0 0^31"
     charger.clear()
     charger.unplug()
-    assert answer(charger, "$GS^30") == "$OK 01 1 01 0000^11"
+    assert answer(charger, "$GS^30") == "$OK 01 0 01 0000^10"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,200 @@
+"""What a line or a device does wrong, and when: each fault with a probability, for a while, or for the next N."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Kind(StrEnum):
+    """The faults there are."""
+
+    SILENCE = "silence"
+    DELAY = "delay"
+    CRC_ERROR = "crc_error"
+    TRUNCATION = "truncation"
+    WRONG_UNIT = "wrong_unit"
+    EXCEPTION = "exception"
+    ECHO = "echo"
+    GARBAGE = "garbage"
+    DISCONNECT = "disconnect"
+    STUCK = "stuck"
+    HTTP_ERROR = "http_error"
+    HANG = "hang"
+    RESET = "reset"
+    HUGE_BODY = "huge_body"
+
+
+SERIAL = frozenset(
+    (Kind.SILENCE, Kind.DELAY, Kind.CRC_ERROR, Kind.TRUNCATION, Kind.ECHO, Kind.GARBAGE, Kind.DISCONNECT)
+)
+TEXT = SERIAL | {Kind.STUCK}
+RAPI = TEXT | {Kind.EXCEPTION}
+MODBUS = TEXT | {Kind.WRONG_UNIT, Kind.EXCEPTION}
+HTTP = frozenset((Kind.DELAY, Kind.HTTP_ERROR, Kind.HANG, Kind.RESET, Kind.HUGE_BODY, Kind.STUCK))
+
+SECONDS = MappingProxyType({Kind.DELAY: 1.0, Kind.DISCONNECT: 1.0, Kind.HANG: 8.0})
+CODES = MappingProxyType(
+    {Kind.EXCEPTION: (4, 1, 255), Kind.HTTP_ERROR: (500, 400, 599)}
+)  # default, low, high
+SIZES = MappingProxyType({Kind.GARBAGE: 8, Kind.HUGE_BODY: 10_000_000, Kind.TRUNCATION: 0})
+
+
+class Fault(BaseModel):
+    """One fault as it is asked for, in a scenario or at run time."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Kind
+    probability: float = Field(1.0, ge=0, le=1, description="Share of exchanges that it strikes.")
+    duration_s: float | None = Field(None, gt=0, le=31_536_000, description="Then it is over; null: no end.")
+    count: int | None = Field(None, ge=1, description="It is over after so many strikes; null: no end.")
+    seconds: float | None = Field(
+        None, gt=0, le=3600, description="delay (1), hang (8), disconnect (1): how long each strike lasts."
+    )
+    code: int | None = Field(
+        None, description="exception (4): the Modbus exception code; http_error (500): the status."
+    )
+    size_bytes: int | None = Field(
+        None,
+        ge=0,
+        le=100_000_000,
+        description="garbage (8), huge_body (10000000): how much; truncation (half of it): what is left.",
+    )
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> Fault:
+        for name, allowed in (("seconds", SECONDS), ("code", CODES), ("size_bytes", SIZES)):
+            if getattr(self, name) is not None and self.kind not in allowed:
+                raise ValueError(f"{name} means nothing for {self.kind}")
+        if self.code is not None:
+            _, low, high = CODES[self.kind]
+            if not low <= self.code <= high:
+                raise ValueError(f"code of {self.kind} must be {low}..{high}")
+        return self
+
+    @property
+    def lasts_s(self) -> float:
+        """Seconds of one strike; 0.0 for kinds without."""
+        return self.seconds if self.seconds is not None else SECONDS.get(self.kind, 0.0)
+
+    @property
+    def says(self) -> int:
+        """The code, or the kind's own."""
+        return self.code if self.code is not None else CODES[self.kind][0]
+
+    @property
+    def size(self) -> int:
+        """The size in bytes, or the kind's own."""
+        return self.size_bytes if self.size_bytes is not None else SIZES[self.kind]
+
+
+class NotPossibleError(Exception):
+    """This line or device cannot have that fault; the message says which it can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Active:
+    """A fault that is in force: how often it struck, how long it still is (None: no end)."""
+
+    fault_id: int
+    fault: Fault
+    struck: int
+    remaining_s: float | None
+
+
+@dataclass(slots=True)
+class _Held:
+    fault: Fault
+    ends_at: float | None
+    struck: int = 0
+
+    def is_over(self, now: float) -> bool:
+        count = self.fault.count
+        return (self.ends_at is not None and now >= self.ends_at) or (
+            count is not None and self.struck >= count
+        )
+
+
+class Faults:
+    """The faults of one line or one device. Any thread may ask and tell."""
+
+    def __init__(
+        self,
+        possible: Collection[Kind],
+        chance: random.Random,
+        first: Sequence[Fault] = (),
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`possible`: the kinds it can have; `first`: in force from the start; `now`: monotonic, s."""
+        self.possible = frozenset(possible)
+        self._chance, self._now = chance, now
+        self._lock = threading.Lock()
+        self._held: dict[int, _Held] = {}
+        self._last_id = 0
+        for fault in first:
+            self.inject(fault)
+
+    def inject(self, fault: Fault) -> int:
+        """Put a fault in force and return its id. Raises NotPossibleError."""
+        if fault.kind not in self.possible:
+            raise NotPossibleError(f"{fault.kind} is not one of {', '.join(sorted(self.possible))}")
+        with self._lock:
+            self._last_id += 1
+            ends_at = None if fault.duration_s is None else self._now() + fault.duration_s
+            self._held[self._last_id] = _Held(fault, ends_at)
+            return self._last_id
+
+    def remove(self, fault_id: int) -> bool:
+        """Take one back; False when it is not (or no longer) there."""
+        with self._lock:
+            self._forget_old()
+            return self._held.pop(fault_id, None) is not None
+
+    def clear(self) -> None:
+        """Take all back."""
+        with self._lock:
+            self._held.clear()
+
+    def active(self) -> list[Active]:
+        """Those in force, in the order they came."""
+        with self._lock:
+            now = self._forget_old()
+            return [
+                Active(
+                    fault_id, held.fault, held.struck, None if held.ends_at is None else held.ends_at - now
+                )
+                for fault_id, held in self._held.items()
+            ]
+
+    def strike(self) -> dict[Kind, Fault]:
+        """Which faults strike this exchange: chance is asked, what is counted counts. The newest of a kind wins."""
+        if not self._held:
+            return {}
+        with self._lock:
+            self._forget_old()
+            struck = {}
+            for held in self._held.values():
+                share = held.fault.probability
+                if share >= 1 or self._chance.random() < share:
+                    held.struck += 1
+                    struck[held.fault.kind] = held.fault
+            return struck
+
+    def _forget_old(self) -> float:
+        now = self._now()
+        for fault_id in [key for key, held in self._held.items() if held.is_over(now)]:
+            del self._held[fault_id]
+        return now
+
+
+def share(kind: Kind, rate: float) -> list[Fault]:
+    """The fault that an `error_rate` stands for; none at 0."""
+    return [Fault(kind=kind, probability=rate)] if rate > 0 else []

@@ -1,0 +1,194 @@
+"""What is at the far end of a line: how its bytes fall into requests, who answers, how an answer goes wrong."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from emulator.faults import MODBUS, RAPI, TEXT, Fault, Faults, Kind
+from emulator.frames import RequestAssembler, framed
+from emulator.modbus_pdu import refusal_of
+from emulator.pacing import Speed
+from emulator.rapi_lines import framed as rapi_framed
+from emulator.rapi_lines import with_wrong_checksum
+from emulator.units import Unit
+
+Splitter = Callable[[bytes, float], list[bytes]]
+Struck = Mapping[Kind, Fault]
+LONGEST_TEXT = 1024
+BROADCAST = 0
+_LINE = re.compile(rb"[^\r\n]*(?:\r\n|[\r\n])")
+
+
+class Peer(Protocol):
+    """The devices of a line."""
+
+    possible: frozenset[Kind]
+    tick_s: float | None  # how often time is to be passed to it
+    late_s: float  # how long the answer just given takes, besides `pause_s`
+
+    def splitter(self) -> Splitter:
+        """For a new client: its bytes and their time (monotonic, s) in, whole requests out."""
+
+    def pause_s(self, speed: Speed) -> float:
+        """How long it takes before it answers, on a line of that speed."""
+
+    def meant(self, request: bytes) -> Faults | None:
+        """The faults of the device that a request is for; None: nobody hears it."""
+
+    def answer(self, request: bytes, struck: Struck) -> bytes:
+        """Carry a request out; b"" when there is no answer to it."""
+
+    def corrupted(self, answer: bytes) -> bytes:
+        """An answer whose checksum is wrong, or with a wrong character where there is none."""
+
+    def pass_time(self, seconds: float) -> None:
+        """So much time is over."""
+
+    def said(self, struck: Callable[[Faults], Struck]) -> tuple[bytes, Struck]:
+        """What it says unasked, once, and what is wrong with that. `struck` asks for a device's faults."""
+
+
+class ModbusBus:
+    """Modbus RTU units; who is not there is silent."""
+
+    possible = MODBUS
+    tick_s: float | None = None
+    late_s = 0.0
+
+    def __init__(self, units: Mapping[int, Unit]) -> None:
+        """`units` by unit id."""
+        self._units = units
+        self._nobody = Faults((), random.Random())
+
+    def splitter(self) -> Splitter:
+        """As Peer."""
+        return RequestAssembler().feed
+
+    def pause_s(self, speed: Speed) -> float:
+        """As Peer: a unit hears the silence at the end of the request."""
+        return speed.silence_s
+
+    def meant(self, request: bytes) -> Faults | None:
+        """As Peer."""
+        if request[0] == BROADCAST:
+            return self._nobody
+        unit = self._units.get(request[0])
+        return None if unit is None else unit.faults
+
+    def answer(self, request: bytes, struck: Struck) -> bytes:
+        """As Peer: WRONG_UNIT and EXCEPTION are its own to carry out."""
+        unit_id, pdu = request[0], request[1:-2]
+        if unit_id == BROADCAST:
+            for unit in self._units.values():
+                unit.answer(pdu)
+            return b""
+        if Kind.EXCEPTION in struck:
+            said = refusal_of(pdu, struck[Kind.EXCEPTION].says)
+        else:
+            said = self._units[unit_id].answer(pdu, stuck=Kind.STUCK in struck)
+        return framed(unit_id % 247 + 1 if Kind.WRONG_UNIT in struck else unit_id, said)
+
+    def corrupted(self, answer: bytes) -> bytes:
+        """As Peer."""
+        return answer[:-1] + bytes([answer[-1] ^ 0xFF])
+
+    def pass_time(self, seconds: float) -> None:
+        """Values are computed when they are read."""
+
+    def said(self, struck: Callable[[Faults], Struck]) -> tuple[bytes, Struck]:
+        """Units only answer."""
+        return b"", {}
+
+
+class Talker(Protocol):
+    """A device that speaks in lines of text."""
+
+    device_id: str
+    kind: str
+    faults: Faults
+    is_stuck: bool
+
+    def heard(self, data: bytes) -> bytes:
+        """What it answers to bytes from the line."""
+
+    def pass_time(self, seconds: float) -> None:
+        """So much time is over."""
+
+    @property
+    def has_news(self) -> bool:
+        """Whether it wants to say something unasked."""
+
+    def take_said(self) -> bytes:
+        """What it says unasked, once."""
+
+
+class TextPeer:
+    """One talker; each line that it hears is a request."""
+
+    tick_s: float | None = 0.1
+    late_s = 0.0
+
+    def __init__(self, device: Talker, *, is_charger: bool) -> None:
+        self._device, self._is_charger = device, is_charger
+        self.possible = RAPI if is_charger else TEXT
+
+    def splitter(self) -> Splitter:
+        """As Peer."""
+        return TextSplitter().feed
+
+    def pause_s(self, speed: Speed) -> float:
+        """As Peer."""
+        return 0.0
+
+    def meant(self, request: bytes) -> Faults | None:
+        """As Peer: an empty line (the LF after a CR) is for nobody, but is heard."""
+        if not request.strip():
+            self._device.heard(request)
+            return None
+        return self._device.faults
+
+    def answer(self, request: bytes, struck: Struck) -> bytes:
+        """As Peer: an EXCEPTION is a charger's NK."""
+        if Kind.EXCEPTION in struck:
+            return rapi_framed("NK")
+        self._device.is_stuck = Kind.STUCK in struck
+        return self._device.heard(request)
+
+    def corrupted(self, answer: bytes) -> bytes:
+        """As Peer."""
+        if self._is_charger:
+            return with_wrong_checksum(answer)
+        middle = len(answer) // 2
+        return answer[:middle] + bytes([answer[middle] ^ 0x40]) + answer[middle + 1 :]
+
+    def pass_time(self, seconds: float) -> None:
+        """As Peer."""
+        self._device.pass_time(seconds)
+
+    def said(self, struck: Callable[[Faults], Struck]) -> tuple[bytes, Struck]:
+        """As Peer."""
+        if not self._device.has_news:
+            return b"", {}
+        found = struck(self._device.faults)
+        self._device.is_stuck = Kind.STUCK in found
+        return self._device.take_said(), found
+
+
+class TextSplitter:
+    """Cuts after each CR or LF; a line that never ends is passed on in pieces."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes, _: float) -> list[bytes]:
+        """The whole lines, their ends included."""
+        whole = self._rest + data
+        lines = _LINE.findall(whole)
+        self._rest = whole[sum(map(len, lines)) :]
+        if len(self._rest) > LONGEST_TEXT:
+            lines.append(self._rest)
+            self._rest = b""
+        return lines
