@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
 
 from answering import Json, ToolError, shown
 
@@ -98,8 +97,10 @@ class Entry:
     def take(self, key: str, check: Check) -> Any:
         """The checked value, kept; None when it is not given or bad."""
         value = self._left.pop(key, None)
-        if blank(value):
-            return None
+        return None if blank(value) else self.keep(key, check, value)
+
+    def keep(self, key: str, check: Check, value: Json) -> Any:
+        """Check and keep a value that was popped; None when it is bad."""
         try:
             self.kept[key] = checked = check(value)
         except WrongError as error:
@@ -117,8 +118,12 @@ class Entry:
 
     def pop(self, key: str) -> Json:
         """The raw value, not kept; None when it is not given."""
-        value = self._left.pop(key, None)
+        value = self.pop_raw(key)
         return None if blank(value) else value
+
+    def pop_raw(self, key: str) -> Json:
+        """The same, where spaces and ends of lines mean something."""
+        return self._left.pop(key, None)
 
     def refuse_rest(self) -> None:
         """A problem for each key that nobody took."""
@@ -161,7 +166,7 @@ def as_number(value: Json) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if isinstance(value, int):
-        return value if abs(value) < 1 << 63 else None
+        return value if abs(value) < 1 << 63 else float(value) if abs(value) < 1 << 1000 else None
     if not math.isfinite(value):
         return None
     return int(value) if value == int(value) and abs(value) < 1 << 53 else value
@@ -207,6 +212,38 @@ def secret(value: Json) -> str:
     return value
 
 
+def verbatim(max_chars: int) -> Check:
+    """Check for a text of at most so many characters that is passed on as it stands."""
+
+    def check(value: Json) -> str:
+        if len(content := secret(value)) > max_chars:
+            raise WrongError(f"may have {max_chars} characters")
+        return content
+
+    return check
+
+
+def texts(value: Json) -> dict[str, str]:
+    """Check for an object of texts."""
+    if not isinstance(value, dict):
+        raise refuse("an object of texts", value)
+    for key, content in value.items():
+        if not isinstance(content, str):
+            raise WrongError(f"{key[:60]!r} must be a text, not {shown(content)}")
+    return value
+
+
+def write_mode(value: Json) -> bool | str:
+    """Check for `write` of a line: a word for less caution, or true or false."""
+    word = value.strip().lower() if isinstance(value, str) else ""
+    if word in ("relaxed", "unsafe"):
+        return word
+    try:
+        return boolean(value)
+    except WrongError:
+        raise refuse("true, false, relaxed or unsafe", value) from None
+
+
 def identifier(value: Json) -> str:
     """Check for an id: one MQTT topic level."""
     if not isinstance(value, str) or not _ID.fullmatch(value.strip()) or not any(map(str.isalnum, value)):
@@ -233,55 +270,3 @@ def choice(words: Iterable[str]) -> Check:
         raise refuse(f"one of {', '.join(allowed)}", value)
 
     return check
-
-
-def serial_url(value: Json) -> str:
-    """Check for the place of a serial line."""
-    allowed = "a device path such as /dev/ttyUSB0, socket://host:port or rfc2217://host:port"
-    url = text(value)
-    if "://" not in url:
-        if url.startswith("/"):
-            return url
-        raise refuse(allowed, value)
-    parts = _split(url, allowed)
-    good = parts.scheme in ("socket", "rfc2217") and parts.hostname and parts.port
-    if not good or parts.path not in ("", "/") or parts.fragment or parts.username is not None:
-        raise WrongError(f"must be {allowed}")
-    known = {"ign_set_control", "poll_modem", "timeout"} if parts.scheme == "rfc2217" else set()
-    for name, _ in parse_qsl(parts.query, keep_blank_values=True):
-        if name not in known:
-            raise WrongError(f"unknown option {name!r} in the url")
-    return url
-
-
-def tcp_url(value: Json) -> str:
-    """Check for the place of a Modbus TCP device."""
-    allowed = "tcp://host, tcp://host:port or host:port"
-    url = text(value)
-    parts = _split(url if "://" in url else f"tcp://{url}", allowed)
-    extra = parts.path not in ("", "/") or parts.query or parts.fragment or parts.username is not None
-    spaces = any(char.isspace() for char in parts.hostname or "")
-    if parts.scheme != "tcp" or not parts.hostname or parts.port == 0 or extra or spaces:
-        raise WrongError(f"must be {allowed}")
-    return url
-
-
-def http_url(value: Json) -> str:
-    """Check for an endpoint; the message never repeats it (it may hold a secret)."""
-    allowed = "http://host[:port]/path or https://host[:port]/path"
-    url = text(value)
-    parts = _split(url, allowed)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
-        raise WrongError(f"must be {allowed}")
-    if re.search(r"[\x00-\x20\x7f\\]", url):
-        raise WrongError(f"must be {allowed}, without spaces")
-    return url
-
-
-def _split(url: str, allowed: str) -> Any:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        raise WrongError(f"must be {allowed}") from None
-    return parts

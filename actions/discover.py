@@ -24,6 +24,7 @@ import http_wire
 import modbus_wire
 import rules
 import serial_ports
+import urls
 from answering import Job, Json, ToolError, run, shown
 from byte_streams import reason_of
 from validate_setup import sensor_types
@@ -85,13 +86,16 @@ def ports(_options: _Options, _job: Job) -> dict[str, Json]:
 def units(options: _Options, job: Job) -> dict[str, Json]:
     """Modbus units that answer (if only to refuse) to a read of holding register 0."""
     transport = _transport(options)
-    first, last = int(options.number("first", 1, 247, 1)), int(options.number("last", 1, 247, 247))
+    # Behind Modbus TCP, 0 and 255 are the connection's own device; on a serial line they are nobody's.
+    lowest, highest = (0, 255) if transport["driver"] == "modbus_tcp" else (1, 247)
+    first = int(options.number("first", lowest, highest, 1))
+    last = int(options.number("last", lowest, highest, 247))
     if first > last:
         raise ToolError("invalid_input", f"first {first} is greater than last {last}")
     timeout_s = options.number("unit_timeout_s", 0.02, 5, UNIT_TIMEOUT_S)
     scan = _Scan(first, last)
     job.partial = scan.result
-    with modbus_wire.open_line(transport, min(modbus_wire.CONNECT_S, job.left_s())) as line:
+    with modbus_wire.open_line(transport, job.left_s()) as line:
         scan.run(line, timeout_s, job)
     return scan.result()
 
@@ -145,7 +149,7 @@ def _transport(options: _Options) -> dict[str, Any]:
         line = forms.line_of(line, options.given.get("port"))
     problems = checks.Problems()
     transport = rules.check_transports([line], ["the line"], problems)[0]
-    if transport.get("driver") == rules.HTTP_DRIVER:
+    if transport.get("driver") not in (None, *rules.MODBUS_DRIVERS):
         problems.add("the line.driver", "must be modbus_rtu or modbus_tcp")
     problems.raise_if_any()
     return transport
@@ -155,7 +159,7 @@ def http_sensors(options: _Options, job: Job) -> dict[str, Json]:
     """HTTP sensors below a base URL: the document itself, usual paths, and what listings name."""
     given = options.given
     try:
-        base = checks.http_url("" if checks.blank(given.get("base_url")) else given["base_url"])
+        base = urls.http_url("" if checks.blank(given.get("base_url")) else given["base_url"])
     except checks.WrongError as error:
         raise ToolError("invalid_input", f"base_url {error}") from None
     problems = checks.Problems()

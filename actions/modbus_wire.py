@@ -1,4 +1,4 @@
-"""Modbus, as much as a probe needs: one read over RTU (a port, socket://, rfc2217://) or TCP."""
+"""Modbus, as much as a probe needs: one read over RTU (any serial line) or TCP."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from answering import ToolError
-from byte_streams import Stream, connected, opened_port, reason_of, telnet
+from byte_streams import Stream, connected, reason_of
+from serial_lines import CONNECT_S, opened_line
 
-CONNECT_S = 5.0
 BIT_FUNCTIONS = (1, 2)
 FUNCTIONS = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}
 EXCEPTIONS = {
@@ -54,28 +54,20 @@ class Line(Protocol):
 
 @contextmanager
 def open_line(transport: dict[str, Any], timeout_s: float) -> Iterator[Line]:
-    """The line of a checked transport. Raises ToolError saying why it cannot be had."""
+    """The line of a checked transport. Raises ToolError saying why it cannot be had, or that it was lost."""
     url = str(transport["url"])
-    stream: Stream
-    if transport["driver"] == "modbus_tcp":
-        parts = urlsplit(url if "://" in url else f"tcp://{url}")
-        stream = connected(parts.hostname or "", parts.port or 502, timeout_s)
-        line: Line = TcpLine(stream)
-    else:
-        if "://" not in url:
-            stream = opened_port(url, transport)
-        else:
-            parts = urlsplit(url)
-            stream = connected(parts.hostname or "", parts.port or 0, timeout_s)
-            if parts.scheme == "rfc2217":
-                stream = telnet(stream, transport)
-        line = RtuLine(stream)
+    if transport["driver"] != "modbus_tcp":
+        with opened_line(transport, timeout_s) as stream:
+            yield RtuLine(stream)
+        return
+    parts = urlsplit(url if "://" in url else f"tcp://{url}")
+    connection = connected(parts.hostname or "", parts.port or 502, min(CONNECT_S, timeout_s))
     try:
-        yield line
+        yield TcpLine(connection)
     except OSError as error:
         raise ToolError("line_lost", f"{url} is gone: {reason_of(error)}", retriable=True) from None
     finally:
-        stream.close()
+        connection.close()
 
 
 class RtuLine:

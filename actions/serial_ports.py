@@ -59,7 +59,18 @@ def _port(root: Path, name: str, entry: Path, by_id: dict[str, str]) -> dict[str
         "product": usb.get("product", ""),
         "serial_number": usb.get("serial", ""),
         "usb_id": ":".join(filter(None, [usb.get("idVendor", ""), usb.get("idProduct", "")])),
+        "hardware_id": _hardware_id(usb),
     }
+
+
+def _hardware_id(usb: dict[str, str]) -> str:
+    """What hwgrep:// looks at, beside name and product."""
+    if not usb:
+        return "n/a"
+    serial = f" SER={usb['serial']}" if usb["serial"] else ""
+    return (
+        f"USB VID:PID={usb['idVendor']}:{usb['idProduct']}".upper() + f"{serial} LOCATION={usb['location']}"
+    )
 
 
 def _usb(device: Path) -> dict[str, str]:
@@ -71,7 +82,7 @@ def _usb(device: Path) -> dict[str, str]:
     for _ in range(_CLIMB_MAX):
         if (folder / "idVendor").exists():
             keys = ("idVendor", "idProduct", "manufacturer", "product", "serial")
-            return {key: _text(folder / key) for key in keys}
+            return {key: _text(folder / key) for key in keys} | {"location": folder.name}
         folder = folder.parent
     return {}
 

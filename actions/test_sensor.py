@@ -6,47 +6,62 @@ the first), `timeout_s`. Result: sensor_id, values, message.
 
 from __future__ import annotations
 
-import math
-import struct
 import time
-from decimal import Decimal
 from typing import Any
 
 import checks
+import device_maps
 import http_wire
 import modbus_wire
+import rapi_wire
 import rules
+import text_wire
 from answering import Job, Json, ToolError, run
+from register_values import decoded
+from rules_register import count_of
+from serial_lines import opened_line
 from validate_setup import sensor_types
 
 BUDGET_S = 15.0
 DEFAULT_TIMEOUT_S = 3.0  # of one exchange: longer than the hub's, so that only what is not there fails
-_FORMATS = {"int16": ">h", "uint16": ">H", "int32": ">i", "uint32": ">I", "float32": ">f"}
+_SHOWN_MAX = 12  # values in the message
 
 
 def read_once(given: dict[str, Json], job: Job) -> dict[str, Json]:
     """The result for an input. Raises ToolError with the reason."""
     sensor, transport = _chosen(given)
-    timeout_s = DEFAULT_TIMEOUT_S
-    if not checks.blank(given.get("timeout_s")):
-        try:
-            timeout_s = checks.number(0.1, 10)(given["timeout_s"])
-        except checks.WrongError as error:
-            raise ToolError("invalid_input", f"timeout_s {error}") from None
+    given_s = _timeout(given.get("timeout_s"))
     began = time.monotonic()
     if "url" in sensor or (transport or {}).get("driver") == rules.HTTP_DRIVER:
         url = sensor.get("url") or (transport or {})["url"]
-        values = http_wire.values_of(sensor, url, min(timeout_s, job.left_s()))
+        values = http_wire.values_of(sensor, url, min(given_s or DEFAULT_TIMEOUT_S, job.left_s()))
     elif transport is None:
         message = "this sensor names no place: the hub's emulator will serve it, there is nothing to read yet"
         return {"sensor_id": sensor["sensor_id"], "values": {}, "message": message}
+    elif transport["driver"] in rules.MODBUS_DRIVERS:
+        values = _modbus_values(sensor, transport, given_s or DEFAULT_TIMEOUT_S, job)
     else:
-        values = _modbus_values(sensor, transport, timeout_s, job)
+        with opened_line(transport, job.left_s()) as stream:
+            if transport["driver"] == "rapi":
+                values = rapi_wire.state_of(stream, min(given_s or DEFAULT_TIMEOUT_S, job.left_s() / 2))
+            else:
+                values = text_wire.values_of(stream, transport, sensor, given_s, job.left_s())
     took_ms = round((time.monotonic() - began) * 1000)
     units = _units(sensor)
-    told = ", ".join(f"{name} = {_text(value)}{units.get(name, '')}" for name, value in values.items())
+    shown = list(values.items())[:_SHOWN_MAX]
+    told = ", ".join(f"{name} = {_text(value)}{units.get(name, '')}" for name, value in shown)
+    told += f" and {len(values) - _SHOWN_MAX} more" if len(values) > _SHOWN_MAX else ""
     message = f"{sensor['sensor_id']} answered in {took_ms} ms: {told}"
     return {"sensor_id": sensor["sensor_id"], "values": values, "message": message}
+
+
+def _timeout(value: Json) -> float | None:
+    if checks.blank(value):
+        return None
+    try:
+        return float(checks.number(0.1, 10)(value))
+    except checks.WrongError as error:
+        raise ToolError("invalid_input", f"timeout_s {error}") from None
 
 
 def _chosen(given: dict[str, Json]) -> tuple[dict[str, Any], dict[str, Any] | None]:
@@ -71,37 +86,40 @@ def _chosen(given: dict[str, Json]) -> tuple[dict[str, Any], dict[str, Any] | No
 def _modbus_values(
     sensor: dict[str, Any], transport: dict[str, Any], timeout_s: float, job: Job
 ) -> dict[str, Json]:
-    registers = {"value": sensor["register"]} if "register" in sensor else sensor["properties"]
+    """Each register in a request of its own. Those that are refused are left out, unless all are."""
+    registers = {name: item for name, item in device_maps.of_sensor(sensor).items() if item.get("read", True)}
+    if not registers:
+        what = (
+            f"the registers of {sensor['register_map']} are"
+            if "register_map" in sensor
+            else "its registers are"
+        )
+        raise ToolError("nothing_to_read", f"{what} not known here or cannot be read; the hub will tell")
+    delays_ms = (each.get("delay_ms", 0) for each in (transport, device_maps.options_of(sensor)))
+    delay_s = max(delays_ms) / 1000
     values: dict[str, Json] = {}
-    with modbus_wire.open_line(transport, min(modbus_wire.CONNECT_S, job.left_s())) as line:
+    refusal: ToolError | None = None
+    with modbus_wire.open_line(transport, job.left_s()) as line:
         for name, register in registers.items():
-            is_bit = register["table"] in rules.BIT_TABLES
-            count = 1 if is_bit else rules.REGISTERS[register.get("data_type", "uint16")]
             left_s = min(timeout_s, job.left_s())
             if left_s <= 0:
                 raise ToolError("timeout", f"no time left to read {name}", retriable=True)
-            data = modbus_wire.read(line, sensor.get("unit_id", 1), register, count, left_s)
-            values[name] = bool(data[0] & 1) if is_bit else decoded(data, register)
+            time.sleep(min(delay_s, left_s))
+            try:
+                data = modbus_wire.read(line, sensor.get("unit_id", 1), register, count_of(register), left_s)
+                values[name] = decoded(data, register)
+            except ToolError as error:
+                if error.code not in ("refused", "no_number"):
+                    raise
+                refusal = refusal or error
+    if not values and refusal is not None:
+        raise refusal
     return values
 
 
-def decoded(data: bytes, register: dict[str, Any]) -> float:
-    """The number in registers. Raises ToolError when the device sent none."""
-    data_type = register.get("data_type", "uint16")
-    if register.get("word_order") == "little":
-        data = b"".join(data[index : index + 2] for index in reversed(range(0, len(data), 2)))
-    (raw,) = struct.unpack(_FORMATS[data_type], data)
-    if not math.isfinite(raw):
-        raise ToolError("no_number", f"the device sent {raw} as float32")
-    exact = Decimal(f"{raw:.7g}") if data_type == "float32" else Decimal(raw)
-    value = exact * Decimal(repr(register.get("scale", 1))) + Decimal(repr(register.get("offset", 0)))
-    number = float(value)
-    return int(number) if number == int(number) and abs(number) < 1 << 53 else number
-
-
 def _units(sensor: dict[str, Any]) -> dict[str, str]:
-    registers = {"value": sensor.get("register", {}), **sensor.get("properties", {})}
-    return {name: f" {item['unit']}" for name, item in registers.items() if item.get("unit")}
+    items = {**device_maps.of_sensor(sensor), "value": sensor.get("value", sensor.get("register", {}))}
+    return {name: f" {item['unit']}" for name, item in items.items() if item.get("unit")}
 
 
 def _text(value: Json) -> str:

@@ -1,7 +1,7 @@
 """Check a setup and build the lists that the instance is made of; every problem is told at once.
 
-Input, from the wizard's forms: `kind` (emulated, modbus, http), `hub`, `sensor`, for Modbus `line`, and after a
-search `port` and `units` or `found`; `password` and `token` may stand beside the form they belong to.
+Input, from the wizard's forms: `kind` (a key of KINDS), `hub`, `sensor`, for all but emulated and http `line`, and
+after a search `port` and `units` or `found`; `password` and `token` may stand beside the form they belong to.
 Or lists as an instance file has them: `sensors`, `transports`, `hub`.
 Result: instance_id, friendly_name, update_interval, cache_ttl, poll_interval, transports, sensors,
 sensors_count, message.
@@ -16,13 +16,21 @@ from pathlib import Path
 
 import checks
 import forms
+import forms_serial
+import line_budget
 import rules
 from answering import Job, Json, ToolError, run, shown
 from checks import Entry, Problems
 
 BUDGET_S = 3.0
 SETUP = Path(__file__).resolve().parent.parent / "setup.json"
-KINDS = {"emulated": forms.emulated, "modbus": forms.modbus, "http": forms.http}
+KINDS = {
+    "emulated": forms.emulated,
+    "modbus": forms.modbus,
+    "http": forms.http,
+    "charger": forms_serial.charger,
+    "text": forms_serial.text,
+}
 DEFAULTS = {"update_interval": 10, "cache_ttl": 10, "poll_interval": 5}
 
 
@@ -36,6 +44,8 @@ def validate(given: dict[str, Json], _job: Job) -> dict[str, Json]:
         places = ["the line"] * len(draft.transports)
     transports = rules.check_transports(draft.transports, places, problems)
     sensors = rules.check_sensors(draft.sensors, draft.places, transports, sensor_types(), problems)
+    if not problems:
+        line_budget.check(transports, places, sensors, problems)
     if not sensors:
         problems.add("sensors", "at least one sensor is required")
     problems.raise_if_any()

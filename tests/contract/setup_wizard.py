@@ -32,12 +32,15 @@ class WizardStop(Exception):
 
 
 def connector_folder(directory: Path) -> Path:
-    """What the platform's tool container has of us: setup.json and actions, nothing else."""
+    """What the tools may look at in the platform's folder of us: setup.json, actions and the shipped register maps."""
     folder = directory / "connectors" / "sensor-hub"
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(ROOT / "setup.json", folder)
     shutil.copytree(
         ROOT / "actions", folder / "actions", dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
+    )
+    shutil.copytree(
+        ROOT / "sensor_hub/register_maps", folder / "sensor_hub/register_maps", dirs_exist_ok=True
     )
     return folder
 

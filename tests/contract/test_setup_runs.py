@@ -15,7 +15,7 @@ from sensor_hub.drivers import check_options
 from services.http_poller.app import create_app as http_poller
 from services.serial_handler.app import create_app as serial_handler
 from tests.broker import MOSQUITTO, NO_MOSQUITTO, Witness, mosquitto
-from tests.contract import setup_devices
+from tests.contract import setup_devices, setup_text_devices
 from tests.contract.setup_devices import HttpServer
 from tests.contract.setup_wizard import Document, Wizard, connector_folder, instance_document, write_instance
 from tests.support import eventually
@@ -100,6 +100,84 @@ def test_a_modbus_tcp_setpoint_of_the_wizard_is_written(folder: Path, tmp_path: 
             assert (too_much.status_code, too_much.json["error"]) == (400, "VALUE_OUT_OF_RANGE")
             assert client.post("/sensor/setpoint/command", json={"values": {"value": 60}}).status_code == 200
             assert client.get("/sensor/setpoint").json["value"] == 60
+
+
+def test_a_device_definition_of_the_wizard_is_read_and_written(folder: Path, tmp_path: Path) -> None:
+    with setup_devices.emulator(tmp_path) as emulated:
+        definition = {"registers": "map", "register_map": "emulator_temperature", "write": True}
+        answers: dict[str, Document] = {
+            "hub": {"friendly_name": "Bus", "instance_id": new_id()},
+            "line": {"url": emulated.pty, "timeout_s": 2, "delay_ms": 2},
+            "sensor": {"sensor_id": "room", "unit_id": 1, **definition},
+        }
+        document = instance_document(Wizard(folder, answers).walk("modbus_manual"), numbers_as_text=True)
+        with answering(serial_handler, document, tmp_path) as client:
+            reading = eventually(lambda: is_good(client.get("/sensor/room").json), 20)
+            assert 15 < reading["value"] < 30
+            written = client.post("/sensor/room/command", json={"values": {"setpoint": 21.5}})
+            assert (written.status_code, written.json["values"]) == (200, {"setpoint": 21.5})
+            assert client.get("/sensor/room").json["setpoint"] == 21.5
+
+
+def test_a_charger_of_the_wizard_is_read_and_limited(folder: Path, tmp_path: Path) -> None:
+    with setup_text_devices.charger() as peer:
+        answers: dict[str, Document] = {
+            "hub": {"friendly_name": "Garage", "instance_id": new_id()},
+            "line": {"url": peer.path, "timeout_s": 2, "read_interval": 1},
+            "sensor": {"sensor_id": "wallbox", "write": True},
+        }
+        document = instance_document(Wizard(folder, answers).walk("charger"), numbers_as_text=True)
+        with answering(serial_handler, document, tmp_path) as client:
+            reading = eventually(lambda: is_good(client.get("/sensor/wallbox").json), 20)
+            assert (reading["state"], reading["charging"]) == ("charging", True)
+            assert (reading["current"], reading["current_limit"]) == (15.2, 16)
+            sent = client.post("/sensor/wallbox/command", json={"values": {"current_limit": 16}})
+            assert sent.status_code == 200
+            assert any(line.startswith("$SC 16 V") for line in peer.requests)
+
+
+def test_what_the_wizards_text_device_prints_unasked_is_heard(folder: Path, tmp_path: Path) -> None:
+    with setup_text_devices.printer() as peer:
+        second = {"two": True, "name": "temperature", "name_2": "humidity", "regex_2": r"H=(\d+)"}
+        answers: dict[str, Document] = {
+            "hub": {"friendly_name": "Desk", "instance_id": new_id()},
+            "line": {"url": peer.path},
+            "sensor": {
+                "sensor_id": "air",
+                "regex": r"T=([-\d.]+)",
+                **second,
+                "more": "all generic type=text",
+            },
+        }
+        document = instance_document(Wizard(folder, answers).walk("text"), numbers_as_text=True)
+        with answering(serial_handler, document, tmp_path) as client:
+            reading = eventually(lambda: is_good(client.get("/sensor/air/cached").json), 20)
+            assert (reading["temperature"], reading["humidity"]) == (22.5, 45)
+            assert client.get("/sensor/all").json["value"] == "T=22.5 H=45"
+
+
+def test_the_wizards_text_device_is_asked_and_written(folder: Path, tmp_path: Path) -> None:
+    with setup_text_devices.scale() as peer:
+        asked = {"speaks": "asked", "request": "?", "regex": r"TARE (\d+\.\d+)", "unit": "kg"}
+        command = {"write": True, "command": "P{value:.2f}", "answer": "^OK", "min": "0", "max": "10"}
+        answers: dict[str, Document] = {
+            "hub": {"friendly_name": "Desk", "instance_id": new_id()},
+            "line": {"url": peer.path},
+            "sensor": {"sensor_id": "tare", **asked, **command},
+        }
+        document = instance_document(Wizard(folder, answers).walk("text"), numbers_as_text=True)
+        with answering(serial_handler, document, tmp_path) as client:
+            reading = eventually(lambda: is_good(client.get("/sensor/tare").json), 20)
+            assert (reading["value"], reading["unit"]) == (1.25, "kg")
+            too_much = client.post("/sensor/tare/command", json={"values": {"value": 10.5}})
+            assert (too_much.status_code, too_much.json["error"]) == (400, "VALUE_OUT_OF_RANGE")
+            assert client.post("/sensor/tare/command", json={"values": {"value": 2.5}}).status_code == 200
+            assert "P2.50" in peer.requests
+
+
+def is_good(reading: Document) -> Document:
+    """The reading, if it is one (a line may take a moment), else nothing."""
+    return reading if reading.get("quality") == "good" else {}
 
 
 def test_http_sensors_that_the_wizard_found_are_polled_with_their_token(folder: Path, tmp_path: Path) -> None:
