@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from sensor_hub import commands, logs, properties, property_facts, threads, wire
@@ -53,6 +54,7 @@ class HandlerService:
         self._specs: dict[str, Mapping[str, PropertySpec]] = {
             sensor.sensor_id: drivers[sensor.transport_id].properties(sensor.sensor_id) for sensor in enabled
         }
+        enabled = [_at_its_pace(sensor, self._specs[sensor.sensor_id]) for sensor in enabled]
         units = {
             sensor_id: specs["value"].unit for sensor_id, specs in self._specs.items() if "value" in specs
         }
@@ -277,6 +279,18 @@ class HandlerService:
     def _age(self) -> None:
         while not self._closing.wait(AGEING_STEP_S):
             self.tracker.refresh()
+
+
+def _at_its_pace(sensor: SensorConfig, specs: Mapping[str, PropertySpec]) -> SensorConfig:
+    """With the interval of its most frequent property, if all are read less often than its line says."""
+    shortest_s = min(
+        (spec.interval_s or sensor.interval_s for spec in specs.values() if spec.readable), default=0.0
+    )
+    if shortest_s <= sensor.interval_s:
+        return sensor
+    is_default = sensor.stale_after_s == 3 * sensor.interval_s
+    stale_after_s = 3 * shortest_s if is_default else sensor.stale_after_s
+    return replace(sensor, interval_s=shortest_s, stale_after_s=stale_after_s)
 
 
 def _on(transport: TransportConfig, sensors: Sequence[SensorConfig]) -> list[SensorConfig]:

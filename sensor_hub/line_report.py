@@ -21,6 +21,10 @@ class LineState(StrEnum):
     DOWN = "down"
 
 
+# A unit is shown as its worst sensor.
+_BADNESS = (Status.DISABLED, Status.ONLINE, Status.UNKNOWN, Status.DEGRADED, Status.OFFLINE)
+
+
 @dataclass(frozen=True, slots=True)
 class Condition:
     """How a line is: since when, why, and in how many seconds it is tried again (None: not at all)."""
@@ -65,6 +69,7 @@ class LineReport:
     missed_turns: int = 0
     counters: Counters = field(default_factory=Counters)
     units: tuple[UnitReport, ...] = ()
+    round_trip_ms: float | None = None  # of its last transactions, averaged
 
 
 def describe(
@@ -86,6 +91,7 @@ def describe(
         "last_error": condition.last_error,
         "next_retry_s": None if retry_s is None else round(max(0.0, retry_s), 3),
         "utilisation": round(report.utilisation, 4),
+        "round_trip_ms": None if report.round_trip_ms is None else round(report.round_trip_ms, 2),
         "missed_turns": report.missed_turns,
         "counters": asdict(report.counters),
         "units": [_describe_unit(unit, status_of) for unit in report.units],
@@ -101,6 +107,7 @@ def telemetry(report: LineReport, sensor_ids: Iterable[str]) -> dict[str, dict[s
             "crc_errors": unit.counters.crc_errors,
             "exceptions": unit.counters.exceptions,
             "unit_utilisation": round(unit.utilisation, 4),
+            "line_round_trip_ms": None if report.round_trip_ms is None else round(report.round_trip_ms, 2),
             "line_utilisation": round(report.utilisation, 4),
         }
         for unit in report.units
@@ -113,7 +120,7 @@ def _describe_unit(unit: UnitReport, status_of: Callable[[str], Status]) -> dict
     counters = asdict(unit.counters)
     row: dict[str, Json] = {
         "unit_id": unit.unit_id,
-        "state": str(status_of(unit.sensor_ids[0])),
+        "state": str(max(map(status_of, unit.sensor_ids), key=_BADNESS.index)),
         **counters,
         "round_trip_ms": None if unit.round_trip_ms is None else round(unit.round_trip_ms, 2),
         "utilisation": round(unit.utilisation, 4),

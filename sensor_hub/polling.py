@@ -122,7 +122,9 @@ class Unit:
         self.last_error = str(error)
         if isinstance(error, TransportDown | CircuitOpen) or self.breaker is None:
             return  # that says nothing about the unit
-        if isinstance(error, ReadTimeout):
+        if isinstance(
+            error, ReadTimeout | BrokenFrame
+        ):  # what sends only damaged frames costs as much as silence
             self.breaker.silent(now, cost_s)
         else:
             self.breaker.answered()
@@ -140,44 +142,88 @@ class Slot(NamedTuple):
 
 
 class Schedule:
-    """Due times of a line's background reads. Not thread-safe: belongs to the line's worker."""
+    """Due times of a line's background reads. Not thread-safe: belongs to the line's worker.
+
+    Of several that are due, the one goes first whose next turn comes first (earliest deadline): a slow device's long
+    reading lets a fast one's in between, and none starves.
+    """
 
     def __init__(self, slots: Mapping[Slot, int | str], now: float) -> None:
         """`slots`: each with its unit, in configured order; all are due at once."""
         self._unit = dict(slots)
         self._due = dict.fromkeys(slots, now)
+        self._being_read: set[Slot] = set()
+        self._postponed: set[Slot] = set()
+        self._again_at: dict[Slot, float] = {}  # of what is being read and must be read once more then
 
-    def next(self) -> tuple[Slot, float] | None:
-        """The slot due first and when, or None when the line has nothing to read."""
-        if not self._due:
-            return None
-        slot = min(self._due, key=self._due.__getitem__)
-        return slot, self._due[slot]
+    def next_at(self) -> float | None:
+        """When the first turn comes; None when there is nothing to read."""
+        return min((due for slot, due in self._due.items() if slot not in self._being_read), default=None)
 
-    def due_with(self, slot: Slot, now: float) -> list[Slot]:
-        """The slots of the same unit that are due by now."""
+    def most_urgent(self, now: float) -> Slot | None:
+        """The slot to read now, None when none is due."""
+        due = [slot for slot, at in self._due.items() if at <= now and slot not in self._being_read]
+        return min(due, key=self.deadline, default=None)
+
+    def deadline(self, slot: Slot) -> float:
+        """When its next turn comes."""
+        return self._due[slot] + slot.interval_s
+
+    def begin_with(self, slot: Slot, now: float) -> list[Slot]:
+        """The slots of the same unit and interval that are due by now: they are being read from now on."""
         unit = self._unit[slot]
-        return [other for other, due in self._due.items() if due <= now and self._unit[other] == unit]
+        slots = [
+            other
+            for other, due in self._due.items()
+            if due <= now
+            and self._unit[other] == unit
+            and other.interval_s == slot.interval_s
+            and other not in self._being_read
+        ]
+        self._being_read.update(slots)
+        return slots
 
-    def done(self, slot: Slot, now: float, *, not_before: float = 0.0) -> bool:
+    def done(self, slot: Slot, now: float, *, not_before: float = 0.0) -> int:
         """It was read now: a turn that was due is over, and the next is one interval after it.
 
-        A read before its turn leaves that where it is. Missed turns are skipped, not caught up: true if there were.
+        A read before its turn leaves that where it is. Missed turns are skipped, not caught up: returns their number.
         """
-        interval, due, missed = slot.interval_s, self._due[slot], False
+        interval, due, missed = slot.interval_s, self._due[slot], 0
         if due <= now:
-            due += interval
-            if due <= now:
-                due, missed = now + interval, True
+            missed = int((now - due) // interval)
+            due = now + interval if missed else due + interval
+        self._being_read.discard(slot)
+        self._postponed.discard(slot)
+        due = min(due, self._again_at.pop(slot, due))
         self._due[slot] = max(due, not_before)
         return missed
 
+    def postpone(self, slot: Slot, until: float) -> None:
+        """It cannot be read before then: its turn comes then, or at `resume`."""
+        self._being_read.discard(slot)
+        self._due[slot] = max(self._due[slot], until)
+        self._postponed.add(slot)
+
+    def resume(self, unit_id: int | str, now: float) -> None:
+        """The unit answers again: what was postponed is due."""
+        for slot in [slot for slot in self._postponed if self._unit[slot] == unit_id]:
+            self._postponed.discard(slot)
+            self._due[slot] = min(self._due[slot], now)
+
     def soon(self, sensor_id: str, at: float) -> None:
-        """Read all of it by then at the latest (its value was just changed, or part of it could not be read)."""
+        """Read all of it by then at the latest, once more if it is just being read.
+
+        (Its value was changed, or part of it could not be read.)
+        """
         for slot in self._due:
-            if slot.sensor_id == sensor_id:
+            if slot.sensor_id == sensor_id and slot in self._being_read:
+                self._again_at[slot] = min(at, self._again_at.get(slot, at))
+            elif slot.sensor_id == sensor_id:
                 self._due[slot] = min(self._due[slot], at)
 
     def all_soon(self, now: float) -> None:
-        """The line came back: everything is due."""
+        """The line came back: everything is due, nothing is being read."""
         self._due = dict.fromkeys(self._due, now)
+        self._being_read.clear()
+        self._again_at.clear()
+        self._postponed.clear()

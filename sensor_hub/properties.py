@@ -14,7 +14,7 @@ from sensor_hub.errors import InvalidCommand, ReadOnly, ValueOutOfRange
 from sensor_hub.readings import Json
 
 # How far from a whole step a value may be: the dust of a float such as 0.1 + 0.2.
-_DUST = Fraction(1, 1_000_000)
+STEP_DUST = Fraction(1, 1_000_000)
 _RELATIVE = re.compile(r"[+-][0-9]{1,15}(\.[0-9]{1,15})?")
 
 
@@ -25,8 +25,8 @@ class PropertySpec:
     `kind` is the JSON type of its value. `minimum`/`maximum`/`step` are in the property's unit; None: no limit.
     Steps count from `step_from` (None: from the minimum, or 0 without one). `choices`: the texts it may hold.
     `interval_s`: how often it is read (None: as its device). `readable`: what was written can be read back,
-    equal within `tolerance` (None: within half a step, exactly without one). `limited`: the configuration, and
-    not only the type, says what it may hold.
+    equal within `tolerance` (None: within half a step, exactly without one). `limited`: minimum, maximum and
+    choices say what the device may hold, and not only what a command may say. `allowed`: the only numbers that it may hold.
     """
 
     kind: Literal["number", "boolean", "text", "any"]
@@ -41,6 +41,7 @@ class PropertySpec:
     readable: bool = True
     tolerance: float | None = None
     limited: bool = False
+    allowed: Sequence[float] | None = None
 
 
 def number_of(raw: Json) -> float | None:
@@ -132,7 +133,7 @@ def check_range(name: str, value: Json, spec: PropertySpec) -> None:
     if spec.step is not None:
         base = (low or 0.0) if spec.step_from is None else spec.step_from
         steps = (_exact(number) - _exact(base)) / _exact(spec.step)
-        if abs(steps - round(steps)) > _DUST:
+        if abs(steps - round(steps)) > STEP_DUST:
             raise ValueOutOfRange(f"{name} must be a multiple of {spec.step:g} from {base:g}, not {number:g}")
 
 

@@ -55,7 +55,3 @@ class Backoff:
     def may_try(self, now: float) -> bool:
         """Whether the pause is over and nothing was given up."""
         return not self.given_up and now >= self.retry_at
-
-    def next_try_s(self, now: float) -> float | None:
-        """Seconds until the next attempt; None when there is none."""
-        return None if self.given_up else max(0.0, self.retry_at - now)

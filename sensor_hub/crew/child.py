@@ -9,6 +9,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import NoReturn
 
@@ -41,20 +43,30 @@ def main() -> NoReturn:
             except OSError:
                 os._exit(0)  # nobody is there any more to tell
 
-    try:
+    def work() -> None:
         host = connection.recv().host(system_clock(zone))
-        threading.Thread(target=listen, args=(connection, host, emit), daemon=True).start()
+        threading.Thread(
+            target=to_the_end, args=(lambda: listen(connection, host, emit),), daemon=True
+        ).start()
         host.run(emit)
+
+    to_the_end(work)
+
+
+def to_the_end(work: Callable[[], None]) -> NoReturn:
+    """The process ends with either of its threads: one that only works or only listens is no use."""
+    try:
+        work()
     except Exception:
-        # Top of the process: its end is told by the parent, why it ended can be told only here.
+        # Top of a thread: its end is told by the parent, why it ended can be told only here.
         log.exception("worker failed unexpectedly", worker=", ".join(sys.argv[3:]))
         os._exit(1)
-    os._exit(0)  # the listener is in a read that nothing ends
+    os._exit(0)
 
 
 def listen(connection: Connection, host: Host, emit: Emit) -> None:
     """Take what the parent says, until it is gone."""
-    try:
+    with suppress(EOFError, OSError):
         while True:
             word = connection.recv()
             if word is Control.STOP:
@@ -63,8 +75,6 @@ def listen(connection: Connection, host: Host, emit: Emit) -> None:
                 emit(Answer(word.id, host.answer(word)))
             else:
                 hand_over(host, word, emit)
-    except (EOFError, OSError):
-        os._exit(0)
 
 
 def hand_over(host: Host, request: Request, emit: Emit) -> None:

@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
 from sensor_hub.clock import Clock
-from sensor_hub.crew.messages import Control, Request
+from sensor_hub.crew.messages import Beat, Control, Request
 from sensor_hub.errors import InvalidCommand, TransportDown
 
 Emit = Callable[[Any], None]
@@ -60,6 +60,10 @@ class Job(Protocol):
     def names(self) -> tuple[str, ...]:
         """Words for people who look at the list of processes."""
 
+    @property
+    def patience_s(self) -> float | None:
+        """A process that emits nothing for so long hangs, and is ended; None: it may be silent for ever."""
+
     def host(self, clock: Clock) -> Host:
         """Who does it there, in the process's main thread."""
 
@@ -96,10 +100,15 @@ class ProcessHost(Host):
             connection, process = self._start()
         except OSError as error:
             return f"its process could not be started: {error}"
+        hung = ""
         try:
             self._introduce(connection)
-            while True:
-                emit(connection.recv())
+            while connection.poll(self._job.patience_s):
+                message = connection.recv()
+                if not isinstance(message, Beat):
+                    emit(message)
+            hung = f"; it had said nothing for {self._job.patience_s:g} s"
+            self.kill()
         except (EOFError, OSError):
             pass  # the child is gone, or closes its end on the way out
         finally:
@@ -107,7 +116,7 @@ class ProcessHost(Host):
             with self._sending:
                 self._ours = None
                 connection.close()
-        return "it was told to stop" if self._stopping else f"its process ended with {_word(code)}"
+        return "it was told to stop" if self._stopping else f"its process ended with {_word(code)}{hung}"
 
     def _start(self) -> tuple[Connection, subprocess.Popen[bytes]]:
         ours, theirs = socket.socketpair()

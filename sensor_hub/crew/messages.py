@@ -33,6 +33,11 @@ class Answer:
     error: HubError | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A sign of life from a process whose job promises them (see `Job.patience_s`)."""
+
+
 class Control(StrEnum):
     """What an owner says to the whole worker."""
 

@@ -11,7 +11,7 @@ from typing import Any
 from sensor_hub import logs
 from sensor_hub.clock import Clock
 from sensor_hub.crew.hosts import Host
-from sensor_hub.crew.messages import Answer, Request
+from sensor_hub.crew.messages import Answer, Beat, Request
 from sensor_hub.crew.pending import Pending
 from sensor_hub.errors import HubError, TransportDown
 from sensor_hub.reconnecting import Backoff
@@ -60,6 +60,7 @@ class Worker:
         self._lock = threading.Lock()  # of `start` and `stop`
         self._stop = threading.Event()  # of the thread; each has its own
         self._thread: threading.Thread | None = None
+        self._hung: list[threading.Thread] = []  # earlier ones that have not ended yet
         self._generation: _Generation | None = None
         self.restarts = 0
         self._late_before = 0  # late answers of earlier generations
@@ -67,10 +68,13 @@ class Worker:
     def start(self) -> None:
         """Begin, also after `stop`; what still hangs from before is waited for in the background."""
         with self._lock:
-            before, stop = self._thread, threading.Event()
-            if before is not None and not self._stop.is_set():
+            if self._thread is not None and not self._stop.is_set():
                 return  # it runs
-            self._stop = stop
+            self._stop = stop = threading.Event()
+            before = [
+                thread for thread in [*self._hung, self._thread] if thread is not None and thread.is_alive()
+            ]
+            self._hung = before
             self._tell(WorkerStarts())
             self._thread = threading.Thread(
                 target=self._keep, args=(stop, before), name=f"worker-{self._name}", daemon=True
@@ -136,9 +140,10 @@ class Worker:
         generation = self._generation
         return self._late_before + (0 if generation is None else generation.pending.late)
 
-    def _keep(self, stop: threading.Event, before: threading.Thread | None) -> None:
-        while before is not None and before.is_alive() and not stop.is_set():
-            before.join(0.1)  # it still has what we need
+    def _keep(self, stop: threading.Event, before: list[threading.Thread]) -> None:
+        while any(thread.is_alive() for thread in before) and not stop.is_set():
+            before[0].join(0.1)  # it still has what we need
+            before = [thread for thread in before if thread.is_alive()]
         backoff = Backoff(FIRST_PAUSE_S, 0.0)
         while not stop.is_set():
             backoff.connected(self._clock.monotonic())
@@ -165,7 +170,8 @@ class Worker:
             log.exception("worker failed unexpectedly", worker=self._name)
             why = f"internal error ({type(error).__name__}), see the log"
         finally:
-            self._generation = None
+            if self._generation is not None and self._generation.pending is pending:
+                self._generation = None
             self._late_before += pending.late
             stopping = stop.is_set()
             pending.close(TransportDown("service is stopping" if stopping else f"its worker was lost: {why}"))
@@ -174,6 +180,8 @@ class Worker:
     def _take_for(self, generation: _Generation) -> Callable[[Any], None]:
         def take(message: Any) -> None:
             generation.has_spoken = True
+            if isinstance(message, Beat):
+                return
             if isinstance(message, Answer):
                 generation.pending.settle(message)
             else:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 from sensor_hub.config.model import SensorConfig, TransportConfig
 from sensor_hub.drivers import budget
 from sensor_hub.drivers.ascii_line import AsciiLine
-from sensor_hub.drivers.base import Driver
+from sensor_hub.drivers.base import Driver, Load
 from sensor_hub.drivers.http_json import HttpJson
 from sensor_hub.drivers.modbus import ModbusRtu, ModbusTcp
 from sensor_hub.drivers.rapi import Rapi
@@ -32,4 +34,12 @@ def check_options(transport: TransportConfig, sensors: Iterable[SensorConfig]) -
     yield from found
     if not any(problem.fatal for problem in found):
         enabled = [sensor for sensor in sensors if sensor.enabled]
-        yield from budget.check(transport, driver(transport, enabled).load())
+        yield from budget.check(transport, partial(_loads_at, driver, transport, enabled))
+
+
+def _loads_at(
+    driver: type[Driver], transport: TransportConfig, sensors: Iterable[SensorConfig], interval_s: float
+) -> Sequence[Load]:
+    """How busy the line would be with this read_interval."""
+    slowed = [replace(sensor, interval_s=interval_s) for sensor in sensors]
+    return driver(replace(transport, read_interval_s=interval_s), slowed).load()

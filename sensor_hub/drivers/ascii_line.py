@@ -17,8 +17,8 @@ from sensor_hub.drivers.ascii_line_settings import (
     TextProperty,
 )
 from sensor_hub.drivers.ascii_line_values import NoValueError, command_of, values_in
-from sensor_hub.drivers.base import Driver, Load, PropertySpec, options_of
-from sensor_hub.drivers.late_answers import LateAnswers
+from sensor_hub.drivers.base import Driver, Load, PropertySpec, options_of, problems_of
+from sensor_hub.drivers.late_answers import DRAIN_MAX_S, LINGER_S, LateAnswers
 from sensor_hub.drivers.serial_port import Port, serial_url_problem
 from sensor_hub.errors import (
     BrokenFrame,
@@ -32,8 +32,6 @@ from sensor_hub.errors import (
 )
 from sensor_hub.readings import Json
 
-_DRAIN_MAX_S = 0.5
-_LINGER_S = 0.02
 # What comes so soon after opening may be the rest of a line.
 _QUIET_S = 0.25
 _COMMAND_MAX_CHARS = 512
@@ -71,6 +69,7 @@ class AsciiLine(Driver):
     name = "ascii_line"
     transport_settings = AsciiLineOptions
     sensor_settings = AsciiSensor
+    url_problem = staticmethod(serial_url_problem)
     listens = True
 
     def __init__(self, transport: TransportConfig, sensors: Sequence[SensorConfig]) -> None:
@@ -121,11 +120,10 @@ class AsciiLine(Driver):
             port.close()
 
     def read(self, sensor_id: str) -> dict[str, Json]:
-        """Ask the device, or wait for its next line if it only speaks unasked."""
+        """Ask the device, which has a request (see `is_polled`)."""
         sensor = self._sensors[sensor_id]
+        assert sensor.request is not None
         self._drain()
-        if sensor.request is None:
-            return self._next_line(sensor_id, sensor)
         return self._answer(sensor, sensor.request)
 
     def write(self, sensor_id: str, values: Mapping[str, Json]) -> dict[str, Json]:
@@ -186,7 +184,7 @@ class AsciiLine(Driver):
                 if failure is None:
                     self._late.missed(sent_at)
                 raise failure or ReadTimeout(self._silence())
-            for line in self._hear(_LINGER_S if answers else deadline - now):
+            for line in self._hear(LINGER_S if answers else deadline - now):
                 try:
                     answers.append(self._values(sensor, line))
                 except (NoValueError, BrokenFrame) as error:
@@ -195,24 +193,6 @@ class AsciiLine(Driver):
             now = time.monotonic()
         self._late.settled()
         return answers[-1]
-
-    def _next_line(self, sensor_id: str, sensor: _Sensor) -> dict[str, Json]:
-        """The next line that this sensor says by itself; an earlier one stays to be told."""
-        earlier = self._said.pop(sensor_id, None)
-        deadline = time.monotonic() + self.transport.timeout_s
-        failure: HubError | None = None
-        while (left_s := deadline - time.monotonic()) > 0:
-            for line in self._hear(left_s):
-                if not self._stray(line):
-                    try:
-                        self._values(sensor, line)
-                    except (NoValueError, BrokenFrame) as error:
-                        failure = _failure(error)
-            if sensor_id in self._said:
-                return self._said.pop(sensor_id)
-        if earlier is not None:
-            self._said[sensor_id] = earlier
-        raise failure or ReadTimeout(self._silence())
 
     def _expect(self, name: str, command: str, expected: str) -> None:
         """Wait for a command's answer. Raises DeviceRefused for another one."""
@@ -240,7 +220,7 @@ class AsciiLine(Driver):
 
     def _drain(self) -> None:
         """Take what came since the last exchange; answers among it are late ones."""
-        until = time.monotonic() + _DRAIN_MAX_S
+        until = time.monotonic() + DRAIN_MAX_S
         while (waiting := self._hear(0.0)) and time.monotonic() < until:
             for line in waiting:
                 self._stray(line)
@@ -290,19 +270,11 @@ class AsciiLine(Driver):
     # -- options ------------------------------------------------------------------------------------------------
 
     @classmethod
-    def check_transport(cls, transport: TransportConfig) -> Iterator[Problem]:
-        """Every problem of the line's options and url."""
-        yield from super().check_transport(transport)
-        problem = serial_url_problem(transport.url)
-        if problem:
-            yield Problem(f"{transport.path}.url", problem)
-
-    @classmethod
     def check_sensor(cls, sensor: SensorConfig, transport: TransportConfig) -> Iterator[Problem]:
         """Every problem of the sensor's options, and of them on this line."""
         found = [*super().check_sensor(sensor, transport)]
         yield from found
-        if not found and not list(super().check_transport(transport)):
+        if not found and not list(problems_of(cls.transport_settings, transport.options, transport.path)):
             settings = AsciiSensor.model_validate(dict(options_of(cls, sensor)))
             line = AsciiLineOptions.model_validate(dict(transport.options))
             yield from settings.problems(line, sensor.path)

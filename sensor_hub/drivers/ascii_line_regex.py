@@ -2,7 +2,7 @@
 
 Python's matcher tries every way to divide a text among repetitions that can hold the same characters, and
 cannot be interrupted. So an expression from the configuration is refused when there may be too many ways on the
-longest line, and when it repeats what is itself variable, where the ways double with each character.
+longest text, and when it repeats what is itself variable, where the ways double with each character.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ _CATEGORIES = {
     ops.CATEGORY_WORD: r"\w",
     ops.CATEGORY_NOT_WORD: r"\W",
 }
+_START = (ops.AT, ops.AT_BEGINNING)
 _EXPRESSION_MAX = 500
 _PARTS_MAX = 1000
 _UNROLLED_MAX = 20
@@ -34,27 +35,35 @@ _NO_CHARS: frozenset[str] = frozenset()
 
 
 @lru_cache(maxsize=1024)
-def regex_problem(expression: str, line_max: int) -> str | None:
-    """What is wrong with an expression for lines of at most so many characters, or None.
+def regex_problem(
+    expression: str,
+    longest: int,
+    *,
+    limit: str = "max_line_length",
+    whole: bool = False,
+) -> str | None:
+    """What is wrong with an expression for texts of at most so many characters, or None.
 
-    It must have one group, or none (then all that it matches counts).
+    `limit`: the option that says so. `whole`: the whole text must match; else it is searched in it, and has one
+    group, or none (then all that it matches counts).
     """
     if len(expression) > _EXPRESSION_MAX:
         return f"has more than {_EXPRESSION_MAX} characters"
     try:
         groups = re.compile(expression).groups
-        steps = _Graph(line_max, list(parser.parse(expression))).worst()
+        parts = list(parser.parse(expression))
+        steps = _Graph(longest, [_START, *parts] if whole else parts).worst()
     except (re.error, RecursionError, OverflowError) as error:
         return f"is no regular expression: {error}"
     except ValueError as error:
         return str(error)
-    if groups > 1:
+    if groups > 1 and not whole:
         return f"has {groups} groups, must have one; write (?:…) for those that only hold together"
     if steps <= STEPS_MAX:
         return None
     return (
-        f"may take too long on a line of {line_max} characters: several of its repetitions can hold the same "
-        "characters; let them differ, put something fixed between them, or lower max_line_length"
+        f"may take too long on {longest} characters: several of its repetitions can hold the same characters; "
+        f"let them differ, put something fixed between them, or lower {limit}"
     )
 
 
@@ -64,15 +73,15 @@ class _Graph:
     A part holds `chars` and can be as long in so many `ways`. Raises ValueError for what cannot be bounded.
     """
 
-    def __init__(self, line_max: int, parts: Sequence[tuple[Any, Any]]) -> None:
-        self._line_max = line_max
+    def __init__(self, longest: int, parts: Sequence[tuple[Any, Any]]) -> None:
+        self._longest = longest
         self._chars: list[frozenset[str]] = []
         self._ways: list[int] = []
         self._follow: list[set[int]] = []
         before: set[int] = set()
-        if not parts or parts[0] not in ((ops.AT, ops.AT_BEGINNING), (ops.AT, ops.AT_BEGINNING_STRING)):
+        if not parts or parts[0] not in (_START, (ops.AT, ops.AT_BEGINNING_STRING)):
             # The search may begin anywhere: whatever stands before the match is one more repetition.
-            before = {self._part(_ALPHABET, line_max, before)}
+            before = {self._part(_ALPHABET, longest, before)}
         self._sequence(parts, before)
 
     def worst(self) -> int:
@@ -133,10 +142,10 @@ class _Graph:
             for _ in range(low):
                 before = self._sequence(body, before)
             return before
-        inner = _Graph(self._line_max, [(ops.AT, ops.AT_BEGINNING), *body])
+        inner = _Graph(self._longest, [_START, *body])
         if any(ways > 1 for ways in inner._ways):
             raise ValueError("may not repeat what is itself variable, such as (a+)+ or (ab|c)*")
-        ways = max(1, min(int(high), self._line_max) - low + 1)
+        ways = max(1, min(int(high), self._longest) - low + 1)
         part = self._part(_NO_CHARS.union(*inner._chars), ways, before)
         return {part} if low > 0 else {part} | before
 

@@ -12,42 +12,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from typing import Any, ClassVar, NamedTuple, get_args
-
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
-from pydantic.fields import FieldInfo
+from typing import ClassVar, NamedTuple
 
 from sensor_hub.config.model import SensorConfig, TransportConfig
-from sensor_hub.config.problems import join
-from sensor_hub.config.values import is_blank
-from sensor_hub.errors import Problem
+from sensor_hub.config.options import Settings as Settings
+from sensor_hub.config.options import describe as describe
+from sensor_hub.config.options import json_path as json_path
+from sensor_hub.config.options import problems_of as problems_of
+from sensor_hub.config.options import settings_at as settings_at
+from sensor_hub.errors import HubError, Problem
 from sensor_hub.properties import PropertySpec as PropertySpec
 from sensor_hub.readings import Json
-
-
-class Settings(BaseModel):
-    """Base of a driver's settings: unknown keys are errors, blanks are not given, NaN is no number."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_blanks(cls, given: Any) -> Any:
-        """Null and empty text count as not given, as everywhere in the configuration."""
-        if not isinstance(given, Mapping):
-            return given
-        known = cls.known_keys()
-        return {
-            key: value
-            for key, value in given.items()
-            if key not in known or not (value is None or is_blank(value))
-        }
-
-    @classmethod
-    def known_keys(cls) -> dict[str, FieldInfo]:
-        """Its fields, by their names in the configuration."""
-        return {field.alias or name: field for name, field in cls.model_fields.items()}
 
 
 class Point(NamedTuple):
@@ -121,6 +96,10 @@ class Driver(ABC):
             for sensor_id in sensors
         ]
 
+    def plan_all(self, points: Sequence[Point]) -> Sequence[Block]:
+        """The same for whoever wants just these: what the device refused before is asked for again."""
+        return self.plan(points)
+
     def exchange(self, block: Block) -> Mapping[Point, Json]:
         """Do one transaction of `plan`'s: the values of its points (more of the same sensors are welcome).
 
@@ -137,8 +116,10 @@ class Driver(ABC):
     def write(self, sensor_id: str, values: Mapping[str, Json]) -> Mapping[str, Json]:
         """Send checked values; property -> what was sent. Raises as `exchange` does."""
 
-    def listen(self, within_s: float) -> Mapping[str, Mapping[str, Json] | None]:
+    def listen(self, within_s: float) -> Mapping[str, Mapping[str, Json] | HubError | None]:
         """Wait at most so long for devices that speak unasked: sensor -> values, None: read it now.
+
+        An error where what a device said is no reading.
 
         Raises TransportDown. Called while the line has nothing else to do, if `listens`.
         """
@@ -148,10 +129,18 @@ class Driver(ABC):
         """How busy each unit keeps the line; empty where the line has no such limit."""
         return ()
 
+    @staticmethod
+    def url_problem(url: str) -> str | None:
+        """What is wrong with the url of a line, or None."""
+        return None if url else "required"
+
     @classmethod
     def check_transport(cls, transport: TransportConfig) -> Iterator[Problem]:
-        """Every problem of the line's own options (and of its url)."""
+        """Every problem of the line's own options and of its url."""
         yield from problems_of(cls.transport_settings, transport.options, transport.path)
+        problem = cls.url_problem(transport.url)
+        if problem:
+            yield Problem(f"{transport.path}.url", problem)
 
     @classmethod
     def check_sensor(cls, sensor: SensorConfig, transport: TransportConfig) -> Iterator[Problem]:
@@ -165,54 +154,3 @@ def options_of(driver: type[Driver], sensor: SensorConfig) -> Mapping[str, Json]
         return sensor.options
     known = driver.sensor_settings.known_keys()
     return {key: value for key, value in sensor.options.items() if key in known}
-
-
-def problems_of(model: type[Settings], options: Mapping[str, Any], path: str) -> Iterator[Problem]:
-    """Validate `options` and yield each problem with its full JSON path."""
-    try:
-        model.model_validate(dict(options))
-    except ValidationError as error:
-        for item in error.errors(include_url=False):
-            where = item["loc"]
-            yield Problem(json_path(path, where), describe(dict(item), settings_at(model, where[:-1])))
-
-
-def settings_at(model: type[Settings], loc: Sequence[int | str]) -> type[Settings]:
-    """The settings that the object at `loc` is read with: ("properties", "pump") -> those of a register."""
-    for part in loc:
-        field = model.known_keys().get(str(part))
-        if field is not None:
-            model = next(_settings_in(field.annotation), model)
-    return model
-
-
-def _settings_in(annotation: Any) -> Iterator[type[Settings]]:
-    if isinstance(annotation, type) and issubclass(annotation, Settings):
-        yield annotation
-    for inner in get_args(annotation):
-        yield from _settings_in(inner)
-
-
-def json_path(path: str, loc: Sequence[int | str]) -> str:
-    """`config.sensors[0]` + ("register", "address") -> `config.sensors[0].register.address`."""
-    return reduce(join, loc, path)
-
-
-_KINDS: Mapping[str, str] = {
-    "string_type": "a text",
-    "dict_type": "an object",
-    "model_type": "an object",
-    "model_attributes_type": "an object",
-}
-
-
-def describe(item: Mapping[str, Any], settings: type[Settings]) -> str:
-    """One pydantic error in the configuration's words: what is allowed. `settings`: of the object it is in."""
-    kind = str(item["type"])
-    if kind == "extra_forbidden":
-        return f"unknown key; known are {', '.join(settings.known_keys()) or 'none'}"
-    if kind == "missing":
-        return "required"
-    if kind in _KINDS:
-        return f"must be {_KINDS[kind]}"
-    return str(item["msg"]).removeprefix("Value error, ")

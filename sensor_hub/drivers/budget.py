@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from sensor_hub.config.model import TransportConfig
 from sensor_hub.drivers.base import Load
 from sensor_hub.errors import Problem
 
 WARN_ABOVE, REFUSE_ABOVE = 0.7, 1.0
+INTERVAL_MAX_S = 86400.0
+_TRIES = 8
+_DUST = 1e-9
+
+# What the units would ask of the line if its read_interval were so many seconds.
+LoadsAt = Callable[[float], Sequence[Load]]
 
 
-def check(transport: TransportConfig, loads: Sequence[Load]) -> Iterator[Problem]:
+def check(transport: TransportConfig, loads_at: LoadsAt) -> Iterator[Problem]:
     """A warning when more than 70 % of the line's time is asked for, a problem when more than all of it."""
-    share = sum(load.share for load in loads)
-    if share <= WARN_ABOVE:
+    loads = loads_at(transport.read_interval_s)
+    share = _share(loads)
+    if not _is_busy(share):
         return
-    yield Problem(transport.path, f"{_verdict(transport, share)}\n{table(loads)}", share > REFUSE_ABOVE)
+    verdict = (
+        f"line {transport.transport_id} would be busy {100 * share:.0f} % of the time with what is read from it; "
+        f"{_advice(transport, share, loads_at)}, and so would a higher baudrate or fewer, adjacent registers"
+    )
+    yield Problem(transport.path, f"{verdict}\n{table(loads)}", share > REFUSE_ABOVE + _DUST)
 
 
 def table(loads: Sequence[Load]) -> str:
@@ -34,13 +45,48 @@ def table(loads: Sequence[Load]) -> str:
     )
 
 
-def _verdict(transport: TransportConfig, share: float) -> str:
-    fits_s = _rounded_up(transport.read_interval_s * share / WARN_ABOVE)
+def _advice(transport: TransportConfig, share: float, loads_at: LoadsAt) -> str:
+    """What would leave room. Registers with an interval of their own do not care for the line's."""
+    now_s = transport.read_interval_s
+    fits_s = _fitting(now_s, share, loads_at)
+    if fits_s is not None:
+        return f"a read_interval of {fits_s:g} s (now {now_s:g} s) would leave room"
+    times = _rounded_up(share / WARN_ABOVE)
     return (
-        f"line {transport.transport_id} would be busy {100 * share:.0f} % of the time with what is read from it; "
-        f"a read_interval of {fits_s:g} s (now {transport.read_interval_s:g} s) would leave room, "
-        "and so would a higher baudrate or fewer, adjacent registers"
+        f"a longer read_interval of the line (now {now_s:g} s) is not enough, for registers have a read_interval of "
+        f"their own: all of these, theirs and the line's, {times:g} times as long would leave room"
     )
+
+
+def _fitting(now_s: float, share: float, loads_at: LoadsAt) -> float | None:
+    """A read_interval of the line with which there is room; None: there is none.
+
+    The share is what stays and what the interval divides; where some devices keep an own pace it takes more tries.
+    """
+    if now_s >= INTERVAL_MAX_S:
+        return None
+    divided = (share - _share(loads_at(INTERVAL_MAX_S))) / (1 / now_s - 1 / INTERVAL_MAX_S)
+    stays = share - divided / now_s
+    if stays >= WARN_ABOVE - _DUST or divided <= 0:
+        return None
+    interval_s = divided / (WARN_ABOVE - stays)
+    for _ in range(_TRIES):
+        interval_s = _rounded_up(interval_s)
+        if interval_s > INTERVAL_MAX_S:
+            return None
+        share = _share(loads_at(interval_s))
+        if not _is_busy(share):
+            return interval_s
+        interval_s *= share / WARN_ABOVE
+    return None
+
+
+def _is_busy(share: float) -> bool:
+    return share > WARN_ABOVE + _DUST
+
+
+def _share(loads: Sequence[Load]) -> float:
+    return sum(load.share for load in loads)
 
 
 def _rounded_up(seconds: float) -> float:

@@ -26,7 +26,6 @@ from sensor_hub.drivers.http_settings import (
 from sensor_hub.errors import (
     DeviceRefused,
     InvalidCommand,
-    Problem,
     ReadFailed,
     TransportDown,
 )
@@ -66,6 +65,7 @@ class HttpJson(Driver):
     name = "http_json"
     transport_settings = HttpLine
     sensor_settings = HttpSensor
+    url_problem = staticmethod(http_url_problem)
 
     def __init__(self, transport: TransportConfig, sensors: Sequence[SensorConfig]) -> None:
         """Take validated configuration; open nothing."""
@@ -160,14 +160,6 @@ class HttpJson(Driver):
         if session is None:
             raise TransportDown("not connected")
         return session
-
-    @classmethod
-    def check_transport(cls, transport: TransportConfig) -> Iterator[Problem]:
-        """Every problem of the endpoint's url."""
-        yield from super().check_transport(transport)
-        problem = http_url_problem(transport.url)
-        if problem:
-            yield Problem(f"{transport.path}.url", problem)
 
 
 def _fields(sensor_type: str, configured: Mapping[str, str] | None) -> list[_Field]:

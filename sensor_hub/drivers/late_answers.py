@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 # An answer is never later than this many timeouts after its request.
-_LATE_FACTOR = 4
+LATE_FACTOR = 4
+# What came since the last exchange is taken for at most so long: on some lines it never ends.
+DRAIN_MAX_S = 0.5
+# While an answer may be another request's, the next one is listened for in such slices.
+LINGER_S = 0.02
 
 
 class LateAnswers:
@@ -14,7 +18,7 @@ class LateAnswers:
     """
 
     def __init__(self, timeout_s: float) -> None:
-        self._patience_s = _LATE_FACTOR * timeout_s
+        self._patience_s = LATE_FACTOR * timeout_s
         self._sent_at: list[float] = []
 
     def missed(self, sent_at: float) -> None:

@@ -6,6 +6,7 @@ import logging
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from pymodbus.exceptions import ModbusException
@@ -14,9 +15,9 @@ from pymodbus.pdu import ModbusPDU
 from sensor_hub import logs
 from sensor_hub.config.model import SensorConfig, TransportConfig, WriteChecks
 from sensor_hub.drivers.base import Block, Driver, Load, Point, PropertySpec, options_of
-from sensor_hub.drivers.modbus_frames import EXCEPTION_NAMES, TARGET_SILENT
-from sensor_hub.drivers.modbus_plan import MAX_WRITTEN, ModbusBlock
-from sensor_hub.drivers.modbus_register import Register, Table
+from sensor_hub.drivers.modbus_frames import refusal
+from sensor_hub.drivers.modbus_plan import MAX_WRITTEN, ModbusBlock, Span
+from sensor_hub.drivers.modbus_register import Register
 from sensor_hub.drivers.modbus_rtu_client import RtuClient
 from sensor_hub.drivers.modbus_settings import (
     LineSettings,
@@ -46,13 +47,6 @@ log = logs.get(__name__)
 
 Client = RtuClient | TcpClient
 
-_READERS: Mapping[Table, str] = {
-    "coil": "read_coils",
-    "discrete": "read_discrete_inputs",
-    "holding": "read_holding_registers",
-    "input": "read_input_registers",
-}
-
 
 class ModbusDriver(Driver):
     """What both kinds of Modbus lines share."""
@@ -65,6 +59,7 @@ class ModbusDriver(Driver):
         super().__init__(transport, sensors)
         self._settings = self.transport_settings.model_validate(dict(transport.options))
         self._devices = {sensor.sensor_id: self._prepare(sensor) for sensor in sensors}
+        self._specs = {sensor_id: self._specs_of(device) for sensor_id, device in self._devices.items()}
         self._units = units_of(list(self._devices.values()), self._settings.delay_ms / 1000)
         self._told: set[Point] = set()
         self._client: Client | None = None
@@ -75,6 +70,16 @@ class ModbusDriver(Driver):
         settings = self.sensor_settings.model_validate(dict(options_of(type(self), sensor)))
         profile = settings.device(self.transport.register_maps, self.transport.read_interval_s)
         return Device.of(sensor.sensor_id, settings.unit_id, profile, sensor.interval_s)
+
+    def _specs_of(self, device: Device) -> Mapping[str, PropertySpec]:
+        """Asked for with each reading, and the same as long as the driver lives."""
+        may_write = self.transport.write
+        found = {name: item.spec(item.write and may_write) for name, item in device.registers.items()}
+        # Limits that stand in the instance file say what a command may say, not what the device holds.
+        of_map = device.profile.of_map
+        return {
+            name: spec if name in of_map else replace(spec, limited=False) for name, spec in found.items()
+        }
 
     @abstractmethod
     def _new_client(self) -> Client:
@@ -93,8 +98,7 @@ class ModbusDriver(Driver):
 
     def properties(self, sensor_id: str) -> Mapping[str, PropertySpec]:
         """The sensor's registers as properties; writable only if the line is."""
-        registers = self._devices[sensor_id].registers
-        return {name: item.spec(item.write and self.transport.write) for name, item in registers.items()}
+        return self._specs[sensor_id]
 
     def is_polled(self, sensor_id: str) -> bool:
         """False for a sensor that can only be written."""
@@ -121,13 +125,17 @@ class ModbusDriver(Driver):
         """As few transactions as the unit takes. What it refused is left out where its sensor has other points."""
         return self._unit(points[0].sensor_id).plan(points, time.monotonic()) if points else ()
 
+    def plan_all(self, points: Sequence[Point]) -> Sequence[ModbusBlock]:
+        """The same with nothing left out."""
+        return self._unit(points[0].sensor_id).plan_all(points, time.monotonic()) if points else ()
+
     def exchange(self, block: Block) -> Mapping[Point, Json]:
         """One transaction. A value that is none (NaN) is left out, unless all are. Raises as Driver.exchange."""
         assert isinstance(block, ModbusBlock)
-        learned, span = self._units[block.unit_id].learned, block.span
+        unit, span = self._units[block.unit_id], block.span
 
         def ask(client: Client) -> ModbusPDU:
-            answer: ModbusPDU = getattr(client, _READERS[span.table])(
+            answer: ModbusPDU = getattr(client, span.reader)(
                 span.address, count=span.count, device_id=block.unit_id
             )
             return answer
@@ -135,14 +143,14 @@ class ModbusDriver(Driver):
         try:
             answer = self._ask(ask)
             if answer.isError():
-                raise _refusal(answer)
+                raise refusal(answer.dev_id, answer.exception_code)
         except ReadTimeout:
-            learned.keep_silent(span, time.monotonic())
+            unit.learned.keep_silent(span, time.monotonic())
             raise
         except DeviceRefused as error:
             self._learn(block, answer.exception_code, error)
             raise
-        learned.answer(span, time.monotonic())
+        unit.answered(block, time.monotonic())
         return self._values(block, answer)
 
     def read(self, sensor_id: str) -> dict[str, Json]:
@@ -191,8 +199,6 @@ class ModbusDriver(Driver):
     def write(self, sensor_id: str, values: Mapping[str, Json]) -> dict[str, Json]:
         """Write checked values in their order; returns what was sent. Bit-fields are merged into what is held."""
         device = self._devices[sensor_id]
-        if device.unit_id == 0 and len(self._units) > 1:
-            raise InvalidCommand("unit 0 is everybody behind a gateway: broadcasts are refused")
         for name, value in values.items():  # all of them before the first is sent
             register = device.registers.get(name)
             if register is None:
@@ -222,12 +228,12 @@ class ModbusDriver(Driver):
         data = self._encoded(name, register, value, current)
         if isinstance(data, bool):
             self._transact(lambda c: c.write_coil(address, data, device_id=unit_id))
-            return data
-        if len(data) == 1 and not device.profile.write_multiple:
+        elif len(data) == 1 and not device.profile.write_multiple:
             self._transact(lambda c: c.write_register(address, data[0], device_id=unit_id))
         else:
             self._transact(lambda c: c.write_registers(address, data, device_id=unit_id))
-        return register.decode(data)
+        self._units[unit_id].written(Span(register.table, address, count), time.monotonic())
+        return data if isinstance(data, bool) else register.decode(data)
 
     @classmethod
     def check_sensor(cls, sensor: SensorConfig, transport: TransportConfig) -> Iterator[Problem]:
@@ -250,7 +256,7 @@ class ModbusDriver(Driver):
     def _transact(self, call: Callable[[Client], ModbusPDU]) -> ModbusPDU:
         answer = self._ask(call)
         if answer.isError():
-            raise _refusal(answer)
+            raise refusal(answer.dev_id, answer.exception_code)
         return answer
 
     def _ask(self, call: Callable[[Client], ModbusPDU]) -> ModbusPDU:
@@ -266,20 +272,12 @@ class ModbusDriver(Driver):
             raise
 
 
-def _refusal(answer: ModbusPDU) -> DeviceRefused | ReadTimeout:
-    """What a device's exception means; a gateway's may mean that the device said nothing."""
-    code = answer.exception_code
-    what = f"{EXCEPTION_NAMES.get(code, 'unknown exception')} ({code})"
-    if code == TARGET_SILENT:
-        return ReadTimeout(f"no answer from unit {answer.dev_id}: {what}")
-    return DeviceRefused(f"unit {answer.dev_id} answered {what}")
-
-
 class ModbusRtu(ModbusDriver):
     """Modbus RTU on a serial port (by path or hwgrep://), a pseudo-terminal, socket:// or rfc2217://."""
 
     name = "modbus_rtu"
     transport_settings = RtuSettings
+    url_problem = staticmethod(serial_url_problem)
 
     def _new_client(self) -> RtuClient:
         return RtuClient(
@@ -287,6 +285,7 @@ class ModbusRtu(ModbusDriver):
             self._serial,
             timeout_s=self.transport.timeout_s,
             delays_s=self._delays_s,
+            never_read={unit_id: unit.never_read for unit_id, unit in self._units.items()},
         )
 
     @property
@@ -304,14 +303,6 @@ class ModbusRtu(ModbusDriver):
         timing = SerialTiming.of(self._serial.char_s)
         return [unit.load(timing) for unit in self._units.values()]
 
-    @classmethod
-    def check_transport(cls, transport: TransportConfig) -> Iterator[Problem]:
-        """Every problem of the line's options and url."""
-        yield from super().check_transport(transport)
-        problem = serial_url_problem(transport.url)
-        if problem:
-            yield Problem(f"{transport.path}.url", problem)
-
 
 class ModbusTcp(ModbusDriver):
     """Modbus TCP: tcp://host[:502]."""
@@ -324,11 +315,33 @@ class ModbusTcp(ModbusDriver):
         host, port = tcp_address(self.transport.url)
         return TcpClient(host, port, timeout_s=self.transport.timeout_s, delays_s=self._delays_s)
 
-    @classmethod
-    def check_transport(cls, transport: TransportConfig) -> Iterator[Problem]:
-        """Every problem of the line's options and url."""
-        yield from super().check_transport(transport)
+    def write(self, sensor_id: str, values: Mapping[str, Json]) -> dict[str, Json]:
+        """As on any line, but never to everybody."""
+        device = self._devices[sensor_id]
+        if device.unit_id == 0:
+            self._refuse_broadcast(device)
+        return super().write(sensor_id, values)
+
+    def _refuse_broadcast(self, device: Device) -> None:
+        """Unit 0 is everybody behind a gateway, and nobody answers then; the connection's own device does."""
+        if len(self._units) > 1:
+            raise InvalidCommand("unit 0 is everybody behind a gateway: broadcasts are refused")
+        client = self._client
+        if isinstance(client, TcpClient) and client.has_read_from(device.unit_id):
+            return
+        blocks = self.plan(list(device.spans))
+        if not blocks:
+            raise InvalidCommand(
+                "unit 0 is everybody behind a gateway: it is written after it has answered a read, "
+                "and this one has nothing to read"
+            )
+        self.exchange(blocks[0])
+
+    @staticmethod
+    def url_problem(url: str) -> str | None:
+        """What is wrong with the url of a line, or None."""
         try:
-            tcp_address(transport.url)
+            tcp_address(url)
         except ValueError as error:
-            yield Problem(f"{transport.path}.url", str(error))
+            return str(error)
+        return None

@@ -10,6 +10,7 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Literal
 
 from sensor_hub.errors import ReadFailed, ValueOutOfRange
+from sensor_hub.properties import STEP_DUST
 
 DataType = Literal["int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64"]
 Order = Literal["big", "little"]
@@ -17,8 +18,6 @@ Order = Literal["big", "little"]
 _FLOATS: dict[DataType, str] = {"float32": ">f", "float64": ">d"}
 # 20 digits of a 64-bit number times 17 of a float: exact with room to spare.
 _DECIMAL = Context(prec=60, rounding=ROUND_HALF_EVEN)
-# How far from a whole raw number a command may be: the dust of a float such as 0.1 + 0.2.
-_DUST = Decimal("1e-6")
 _DIGITS_OF_FLOAT32 = 7
 
 
@@ -185,7 +184,7 @@ def _whole_raw(raw: Decimal, value: int | float, layout: Layout) -> int:
     if not low - 1 < raw < high + 1:
         raise _beyond(value, layout)
     whole = raw.to_integral_value(ROUND_HALF_EVEN)
-    if abs(raw - whole) > _DUST:
+    if abs(raw - whole) > STEP_DUST:
         base = f" from {layout.offset:f}" if layout.offset else ""
         raise ValueOutOfRange(f"{value} is not on the step of {abs(layout.scale):f}{base}")
     if not low <= whole <= high:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from pymodbus.framer import FramerRTU
 
+from sensor_hub.errors import DeviceRefused, ReadTimeout
+
 EXCEPTION_NAMES = {
     1: "illegal function",
     2: "illegal data address",
@@ -25,11 +27,19 @@ EXCEPTION_NAMES = {
 TARGET_SILENT = 11  # a gateway says it of the unit behind it
 
 MBAP_BYTES = 7
-_READS_BITS = (1, 2)
+READS_BITS = (1, 2)
 _READS_REGISTERS = (3, 4)
 _CRC_BYTES = 2
 _EXCEPTION_BYTES = 3  # unit, function | 0x80, code
 _ECHO_BYTES = 6  # unit, function, address, value or count: the answer to a write
+
+
+def refusal(unit_id: int, code: int) -> DeviceRefused | ReadTimeout:
+    """What a device's exception means; a gateway's may mean that the device said nothing."""
+    what = f"{EXCEPTION_NAMES.get(code, 'unknown exception')} ({code})"
+    if code == TARGET_SILENT:
+        return ReadTimeout(f"no answer from unit {unit_id}: {what}")
+    return DeviceRefused(f"unit {unit_id} answered {what}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +54,7 @@ class Expected:
         """What answers the ADU `request`."""
         function = request[1]
         count = int.from_bytes(request[4:6], "big")
-        if function in _READS_BITS:
+        if function in READS_BITS:
             size = (count + 7) // 8
         elif function in _READS_REGISTERS:
             size = 2 * count
@@ -120,14 +130,14 @@ def _answer_length(buffer: bytes, position: int) -> int:
     function = buffer[position + 1]
     if function & 0x80:
         return _EXCEPTION_BYTES
-    if function in _READS_BITS + _READS_REGISTERS and position + 2 < len(buffer):
+    if function in READS_BITS + _READS_REGISTERS and position + 2 < len(buffer):
         return 3 + buffer[position + 2]
     return _ECHO_BYTES if function in (5, 6, 15, 16) else 0
 
 
 def is_read(adu: bytes) -> bool:
     """Whether this request changes nothing, so that it may be sent twice."""
-    return adu[1] in _READS_BITS + _READS_REGISTERS
+    return adu[1] in READS_BITS + _READS_REGISTERS
 
 
 def mbap_length(header: bytes) -> int | None:

@@ -22,6 +22,13 @@ MAX_WRITTEN = 123
 DEFAULT_GAP = 8
 _BITS_OF_REGISTER = 16
 _BIT_TABLES = ("coil", "discrete")
+_FUNCTIONS: Mapping[Table, int] = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}  # that read a table
+_READERS: Mapping[Table, str] = {
+    "coil": "read_coils",
+    "discrete": "read_discrete_inputs",
+    "holding": "read_holding_registers",
+    "input": "read_input_registers",
+}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -36,6 +43,22 @@ class Span:
     def end(self) -> int:
         """The first address behind it."""
         return self.address + self.count
+
+    @classmethod
+    def of(cls, function: int, address: int, count: int) -> Span:
+        """What a request with this function code, 1 to 4, reads."""
+        table = next(table for table, code in _FUNCTIONS.items() if code == function)
+        return cls(table, address, count)
+
+    @property
+    def function(self) -> int:
+        """The function code that reads it."""
+        return _FUNCTIONS[self.table]
+
+    @property
+    def reader(self) -> str:
+        """The method of pymodbus' clients that reads it."""
+        return _READERS[self.table]
 
     @property
     def is_bits(self) -> bool:

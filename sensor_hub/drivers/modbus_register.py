@@ -13,6 +13,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from sensor_hub.drivers import modbus_codec
+from sensor_hub.drivers.ascii_line_regex import regex_problem
 from sensor_hub.drivers.base import PropertySpec, Settings
 from sensor_hub.drivers.modbus_codec import Layout, Order, decimal_of
 from sensor_hub.drivers.modbus_texts import flag_names
@@ -105,15 +106,6 @@ class Register(Settings):
         by_code(values or {})
         return values
 
-    @field_validator("pattern")
-    @classmethod
-    def _pattern_is_one(cls, pattern: str | None) -> str | None:
-        try:
-            re.compile(pattern or "")
-        except (re.error, OverflowError, RecursionError) as error:
-            raise ValueError(f"must be a regular expression: {error}") from None
-        return pattern
-
     @model_validator(mode="after")
     def _fits_together(self) -> Register:
         for problem in self._problems():
@@ -136,6 +128,8 @@ class Register(Settings):
             many = "two" if self.count == 2 else str(self.count)
             yield f"address: {self.data_type} takes {many} registers, so it is at most {65536 - self.count}"
         yield from self._problems_of_bits()
+        if self.pattern is not None and (problem := self._problem_of_pattern(self.pattern)):
+            yield f"pattern: {problem}"
         if self.kind in ("integer", "float"):
             yield from self._problems_of_limits()
 
@@ -157,6 +151,9 @@ class Register(Settings):
             flag_names(self.flags or {}, self._width)
         except ValueError as error:
             yield f"flags: {error}"
+
+    def _problem_of_pattern(self, pattern: str) -> str | None:
+        return regex_problem(pattern, 2 * self.count, limit="length", whole=True)
 
     def _problems_of_limits(self) -> Iterator[str]:
         limits = self.layout.limits
@@ -203,7 +200,13 @@ class Register(Settings):
         if kind != "number":
             texts = tuple(dict.fromkeys(by_code(self.values or {}).values())) or None
             return PropertySpec(
-                kind, writable, self.unit, choices=texts, interval_s=self.interval_s, readable=self.read
+                kind,
+                writable,
+                self.unit,
+                choices=texts,
+                interval_s=self.interval_s,
+                readable=self.read,
+                limited=texts is not None,
             )
         low, high = self.layout.limits or (None, None)
         is_fixed = self.kind == "integer" and self.step is None
@@ -219,6 +222,8 @@ class Register(Settings):
             interval_s=self.interval_s,
             readable=self.read,
             tolerance=abs(self.scale) / 2 if is_fixed else None,
+            limited=any(each is not None for each in (self.minimum, self.maximum, self.allowed)),
+            allowed=self.allowed,
         )
 
     def decode(self, registers: Sequence[int]) -> Json:

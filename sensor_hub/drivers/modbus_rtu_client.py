@@ -7,22 +7,26 @@ code for an answer, it cannot tell a late answer from the right one, and it hide
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from pymodbus.client import ModbusSerialClient
 
+from sensor_hub.drivers.late_answers import LATE_FACTOR
 from sensor_hub.drivers.modbus_frames import Expected, is_read, rtu_answers, rtu_strangers
+from sensor_hub.drivers.modbus_plan import Span
+from sensor_hub.drivers.modbus_probe import probe_of
 from sensor_hub.drivers.modbus_timing import SerialTiming
 from sensor_hub.drivers.serial_port import Port
 from sensor_hub.drivers.serial_settings import SerialSettings
 from sensor_hub.errors import BrokenFrame, HubError, ReadTimeout, TransportDown
 
-# An answer is never later than this many timeouts after its request; see RtuClient.
-_LATE_FACTOR = 4
 _HEARD_MAX_BYTES = 1024
 _SHOWN_BYTES = 8
-_KNOWN_MAX = 1000
+# A line on which answers are behind is not looked at again for so long whether they still are.
+_BEHIND_S = 60.0
+# A device that answers so knows neither the function nor the place: it would say the same again.
+_REFUSED_FOR_GOOD = (1, 2, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +42,14 @@ class RtuClient(ModbusSerialClient):
     """A serial line: a port, a pseudo-terminal, socket:// or rfc2217://.
 
     RTU frames carry no transaction id, so the answer to a request that timed out looks like the answer to
-    the next one to the same unit. Such requests are remembered for `_LATE_FACTOR` timeouts. When an answer
+    the next one to the same unit. Such requests are remembered for `LATE_FACTOR` timeouts. When an answer
     comes that could belong to one of them, further answers are waited for: devices answer in order, so the
     last one is ours.
 
     Some adapters let an answer out only when the next request goes in, however much later that is. So the last
     unanswered request of a unit and function stays in doubt: where its answer would fit another request, that is
-    sent twice. What comes then is right, whether the first was lost or is still behind.
+    sent twice. What comes then is right, whether the first was lost or is still behind. Which of the two it was, a
+    read of another length tells, so that a line that lost an answer is not asked twice for ever.
     """
 
     def __init__(
@@ -54,11 +59,12 @@ class RtuClient(ModbusSerialClient):
         *,
         timeout_s: float,
         delays_s: Mapping[int, float],
+        never_read: Mapping[int, Collection[Span]],
     ) -> None:
-        """`delays_s`: least pause before a request to a unit. Opens nothing."""
+        """By unit, `delays_s`: least pause before a request; `never_read`: what must not be. Opens nothing."""
         super().__init__(url, timeout=timeout_s, retries=0)
         self._url, self._settings = url, settings
-        self._timeout_s, self._delays_s = timeout_s, delays_s
+        self._timeout_s, self._delays_s, self._never_read = timeout_s, delays_s, never_read
         self._timing = SerialTiming.of(settings.char_s)
         self._port: Port | None = None
         self._request = b""
@@ -68,7 +74,7 @@ class RtuClient(ModbusSerialClient):
         self._echoes = False
         self._unanswered: list[_Unanswered] = []
         self._doubts: dict[bytes, _Unanswered] = {}  # by unit and function
-        self._known: dict[bytes, bytes] = {}  # request -> its last answer
+        self._behind_until: dict[bytes, float] = {}  # likewise; answers are, as far as is known
 
     def connect(self) -> bool:
         """Open the port. Raises TransportDown with the reason."""
@@ -76,7 +82,7 @@ class RtuClient(ModbusSerialClient):
             self._port = self._settings.open(self._url)
             self._unanswered.clear()
             self._doubts.clear()
-            self._known.clear()
+            self._behind_until.clear()
             self._echoes = False
         return True
 
@@ -101,23 +107,46 @@ class RtuClient(ModbusSerialClient):
         doubt = self._doubts.get(self._expected.exception_prefix)
         if doubt is not None and doubt.request != self._request:
             if doubt.expected.fits(answer[:-2]) and is_read(self._request):
-                answer = self._second_answer(answer, doubt)
+                answer = self._second_answer()
             else:
                 del self._doubts[self._expected.exception_prefix]  # ours came before it: it was lost
-        if len(self._known) >= _KNOWN_MAX:
-            self._known.clear()
-        self._known[self._request] = answer
         return answer
 
-    def _second_answer(self, first: bytes, doubt: _Unanswered) -> bytes:
+    def _second_answer(self) -> bytes:
         """What comes when the request is sent once more: answers this one or the same request before it."""
         self.send(self._request)
         answer = self._next_answer()
-        if answer == first != self._known.get(doubt.request, first):
-            del self._doubts[self._expected.exception_prefix]  # nothing is behind: that was our value at once
-        else:
-            self._doubts[self._expected.exception_prefix] = self._as_unanswered()
+        self._doubts[self._expected.exception_prefix] = self._as_unanswered()
+        if self._refusal_in(answer) is None:
+            self._look_behind()
         return answer
+
+    def _look_behind(self) -> None:
+        """End the doubt, if nothing is behind: then reads of different lengths get their own answers.
+
+        The second of them is for devices that do not answer the first. Where something is behind, each gets the
+        answer to the one before it.
+        """
+        key, request = self._expected.exception_prefix, self._request
+        probe = probe_of(request, self._never_read.get(self._expected.unit_id, ()))
+        if probe is None or self._sent_at < self._behind_until.get(key, 0.0):
+            return
+        if self._is_answered(probe, _REFUSED_FOR_GOOD) or self._is_answered(request, ()):
+            self._doubts.pop(key, None)
+        else:
+            self._behind_until[key] = time.monotonic() + _BEHIND_S
+
+    def _is_answered(self, request: bytes, refusals: Collection[int]) -> bool:
+        """Whether a read gets its own answer; these refusals are one, others may be that to another request."""
+        try:
+            self.send(request)
+            code = self._refusal_in(self._next_answer())
+        except (ReadTimeout, BrokenFrame):
+            return False
+        return code is None or code in refusals
+
+    def _refusal_in(self, answer: bytes) -> int | None:
+        return answer[2] if answer.startswith(self._expected.exception_prefix) else None
 
     def _as_unanswered(self) -> _Unanswered:
         return _Unanswered(self._request, self._expected, self._sent_at)
@@ -126,7 +155,7 @@ class RtuClient(ModbusSerialClient):
         """The last of the answers that came, when no other one is to be expected."""
         wire_s = self._timing.wire_s(len(self._request) + self._expected.length + 2)
         deadline = self._sent_at + wire_s + self._timeout_s
-        linger = self._sent_at + wire_s + _LATE_FACTOR * self._timeout_s
+        linger = self._sent_at + wire_s + LATE_FACTOR * self._timeout_s
         heard = bytearray()
         while True:
             answers = list(rtu_answers(self._without_echo(heard), self._expected))
@@ -186,7 +215,7 @@ class RtuClient(ModbusSerialClient):
 
     def _forget_old(self) -> None:
         """Nobody answers these any more; on a line where nobody answers at all they would grow without end."""
-        oldest = self._sent_at - _LATE_FACTOR * self._timeout_s
+        oldest = self._sent_at - LATE_FACTOR * self._timeout_s
         self._unanswered = [item for item in self._unanswered if item.sent_at > oldest]
 
     def _accept(self, answers: list[bytes], rivals: int) -> bytes:

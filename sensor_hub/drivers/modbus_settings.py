@@ -110,6 +110,7 @@ class ModbusSensor(Settings):
             _first(self.write_multiple, of_map.write_multiple, False),
             found.never_read,
             found.notes,
+            frozenset(found.registers) - frozenset(self.properties or ()),
         )
 
 
@@ -123,6 +124,9 @@ class Profile:
     write_multiple: bool
     never_read: Sequence[Span]
     notes: Sequence[str]
+    of_map: frozenset[str] = (
+        frozenset()
+    )  # properties that a map describes: its limits say what the device holds
 
 
 def _first(given: T | None, of_map: T | None, default: T) -> T:

@@ -34,6 +34,7 @@ class TcpClient(ModbusTcpClient):
         self._buffer = bytearray()
         self._request = b""
         self._answered = False  # something was answered on this connection
+        self._read_from: set[int] = set()  # the units that gave values on this connection
         self._heard = False  # something was heard since the request
         self._silences = 0  # requests in a row after which nothing at all was heard
         self._hung_up = False  # the peer did, having said nothing since the request
@@ -54,6 +55,7 @@ class TcpClient(ModbusTcpClient):
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MAX_MS)
         self._buffer.clear()
         self._answered = False
+        self._read_from.clear()
         self._silences = 0
         return True
 
@@ -90,6 +92,14 @@ class TcpClient(ModbusTcpClient):
         self._ask_again()
         return self._answer()
 
+    def has_read_from(self, unit_id: int) -> bool:
+        """Whether the unit has given values on this connection."""
+        return unit_id in self._read_from
+
+    def _note_values(self, answer: bytes) -> None:
+        if is_read(answer):  # a refusal has another function code
+            self._read_from.add(answer[0])
+
     def _pause(self, delay_s: float) -> None:
         left_s = self._active_at + delay_s - time.monotonic()
         if left_s > 0:
@@ -121,6 +131,7 @@ class TcpClient(ModbusTcpClient):
             elif frame[:2] == self._request[:2]:
                 if self._expected.fits(frame[MBAP_BYTES - 1 :]):
                     self._answered = True
+                    self._note_values(frame[MBAP_BYTES - 1 :])
                     return frame
                 if frame[MBAP_BYTES - 1] == self._expected.unit_id:
                     raise ReadFailed(f"the answer of unit {self._expected.unit_id} does not fit the request")

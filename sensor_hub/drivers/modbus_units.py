@@ -84,12 +84,21 @@ class Unit:
             self._plans[key] = self._new_plan(key, refused, limits)
         return self._plans[key]
 
+    def plan_all(self, points: Sequence[Point], now: float) -> list[ModbusBlock]:
+        """The same with nothing left out."""
+        spans = {point: span for point in points if (span := self._readable_span(point)) is not None}
+        refused, limits = self.learned.refused(now), self.learned.limits(self.limits, now)
+        return blocks_of(self.unit_id, spans, limits, refused, self.never_read)
+
+    def _readable_span(self, point: Point) -> Span | None:
+        return self.devices[point.sensor_id].spans.get(point)
+
     def _new_plan(
         self, points: Iterable[Point], refused: frozenset[Span], limits: Limits
     ) -> list[ModbusBlock]:
         spans = {}
         for point in points:
-            span = self.devices[point.sensor_id].spans.get(point)
+            span = self._readable_span(point)
             if span is not None and not (span in refused and self._has_others(point, refused)):
                 spans[point] = span
         return blocks_of(self.unit_id, spans, limits, refused, self.never_read)
@@ -99,16 +108,26 @@ class Unit:
         all_of_it = self.devices[point.sensor_id].spans
         return point != next(iter(all_of_it)) or any(span not in refused for span in all_of_it.values())
 
+    def answered(self, block: ModbusBlock, now: float) -> None:
+        """Remember that it read this."""
+        self.learned.answer(block.span, now, map(self.span, block.points))
+
+    def written(self, span: Span, now: float) -> None:
+        """It took a value for this."""
+        self.learned.ask_again(
+            span, (each for device in self.devices.values() for each in device.spans.values()), now
+        )
+
     def refused(self, block: ModbusBlock, code: int, now: float) -> list[Point]:
         """Remember that it refused this; the points that are the reason, if that is known now."""
         if code == _ILLEGAL_FUNCTION:
             for point in block.points:
-                self.learned.refuse(self.span(point), now)
+                self.learned.refuse(self.span(point), now, [self.span(point)])
             return list(block.points)
         reasons = [point for point in block.points if self.span(point) == block.span]
         if code not in _ILLEGAL_PLACE and (code != _FAILURE or reasons):
             return []  # one register that fails may be well again the next time
-        self.learned.refuse(block.span, now)
+        self.learned.refuse(block.span, now, map(self.span, block.points))
         return reasons
 
     def load(self, timing: SerialTiming) -> Load:

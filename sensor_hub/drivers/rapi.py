@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -10,8 +10,10 @@ from sensor_hub.config.model import SensorConfig, TransportConfig
 from sensor_hub.drivers.base import Block, Driver, Load, Point, PropertySpec, Settings, options_of
 from sensor_hub.drivers.rapi_client import RapiClient
 from sensor_hub.drivers.rapi_frames import Frame
-from sensor_hub.drivers.rapi_properties import AMPS_MAX, AMPS_MIN, Stop, command_of, specs, whole_of
+from sensor_hub.drivers.rapi_properties import Stop, command_of, specs, whole_of
 from sensor_hub.drivers.rapi_values import (
+    AMPS_MAX,
+    AMPS_MIN,
     IDENTITY,
     QUERIES,
     QUERY_OF,
@@ -24,10 +26,15 @@ from sensor_hub.drivers.rapi_values import (
 from sensor_hub.drivers.serial_port import Port, serial_url_problem
 from sensor_hub.drivers.serial_settings import SerialSettings
 from sensor_hub.drivers.settings import one_of, whole
-from sensor_hub.errors import DeviceRefused, Problem, ReadFailed, TransportDown
+from sensor_hub.errors import DeviceRefused, ReadFailed, TransportDown, ValueOutOfRange
 from sensor_hub.readings import Json
 
 UNIT = "charger"
+_LIMITS_OF_ANY = {
+    "current_min": AMPS_MIN,
+    "current_max": AMPS_MAX,
+    "current_hw_max": AMPS_MAX,
+}  # not told in $GC
 _TRANSACTION_MAX_CHARS = 64  # the longest query and its answer
 
 
@@ -57,6 +64,7 @@ class Rapi(Driver):
     name = "rapi"
     transport_settings = RapiLine
     sensor_settings = RapiSensor
+    url_problem = staticmethod(serial_url_problem)
     listens = True
 
     def __init__(self, transport: TransportConfig, sensors: Sequence[SensorConfig]) -> None:
@@ -126,7 +134,8 @@ class Rapi(Driver):
     def write(self, sensor_id: str, values: Mapping[str, Json]) -> dict[str, Json]:
         """Send checked values in their order; they come back as they were asked for.
 
-        `current_limit` is kept within what the charger allows: what it then holds tells whoever reads it back.
+        `current_limit` is never more than what was asked for, and less where the charger allows no more: that it is
+        another than what comes back here, whoever reads it back sees.
         """
         stop = self._sensors[sensor_id].stop
         orders = [
@@ -134,9 +143,10 @@ class Rapi(Driver):
             for name, value in values.items()
         ]
         self._get_to_know()
+        limits = {order: self._allowed(order) for order in orders if isinstance(order, int)}
         for order in orders:
             if isinstance(order, int):
-                self._limit_current(order)
+                self._limit_current(limits[order], order)
             elif not self._ask(order).is_accepted:
                 raise DeviceRefused(f"the charger refused ${order}{self._reason(order)}")
         return dict(values)
@@ -212,23 +222,28 @@ class Rapi(Driver):
         self._absent.add(command)
         return ()
 
-    def _limit_current(self, amps: int) -> None:
+    def _allowed(self, asked: int) -> int:
+        """As many of the A that are asked for as the charger allows. Raises ValueOutOfRange where those are too few."""
+        limits = self._query("GC")
+        low, high, hardware = (
+            whole_of(name, limits.get(name, amps)) for name, amps in _LIMITS_OF_ANY.items()
+        )
+        if asked < low:
+            raise ValueOutOfRange(f"current_limit must be at least {low}: this charger allows no less")
+        return min(asked, high, hardware)
+
+    def _limit_current(self, amps: int, asked: int) -> None:
         """Set the limit until the next restart (the lasting one wears the charger's memory out).
 
         An answer that names a value is no failure: the charger took that one instead.
         """
-        limits = self._query("GC")
-        low, high = limits.get("current_min", AMPS_MIN), limits.get("current_max", AMPS_MAX)
-        hardware = limits.get("current_hw_max", AMPS_MAX)
-        assert isinstance(low, int)
-        assert isinstance(high, int)
-        assert isinstance(hardware, int)
-        amps = max(low, min(amps, high, hardware))
         answer = self._ask(f"SC {amps} V")
         if not answer.is_accepted and len(answer.words) == 1:
             held = self._query(self._query_of("current_limit")).get("current_limit")
             if held != amps:
                 raise DeviceRefused(f"the charger refused $SC {amps} V; it holds {held} A")
+        if amps != asked:  # who cannot read it back must not believe in what was asked for
+            self._query(self._query_of("current_limit"))
 
     def _reason(self, command: str) -> str:
         """The fault for which it refuses to be enabled, if it names one."""
@@ -248,11 +263,3 @@ class Rapi(Driver):
                 before, self._last_transition = self._last_transition, frame.words
                 return frame.words != before
         return False
-
-    @classmethod
-    def check_transport(cls, transport: TransportConfig) -> Iterator[Problem]:
-        """Every problem of the line's options and url."""
-        yield from super().check_transport(transport)
-        problem = serial_url_problem(transport.url)
-        if problem:
-            yield Problem(f"{transport.path}.url", problem)

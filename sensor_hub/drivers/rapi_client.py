@@ -5,14 +5,12 @@ from __future__ import annotations
 import time
 from collections import deque
 
-from sensor_hub.drivers.late_answers import LateAnswers
+from sensor_hub.drivers.late_answers import DRAIN_MAX_S, LINGER_S, LateAnswers
 from sensor_hub.drivers.rapi_frames import Assembler, Broken, Frame, parse, request
 from sensor_hub.drivers.serial_port import Port
 from sensor_hub.errors import BrokenFrame, ReadTimeout
 
 _UNASKED_MAX = 64
-_DRAIN_MAX_S = 0.5
-_LINGER_S = 0.02
 
 
 class RapiClient:
@@ -45,7 +43,7 @@ class RapiClient:
         while not answers or not self._is_settled(answers, now):
             if not answers and now >= deadline:
                 raise self._failure(text, sent_at, broken)
-            for frame in self._hear(_LINGER_S if answers else deadline - now):
+            for frame in self._hear(LINGER_S if answers else deadline - now):
                 if isinstance(frame, Broken):
                     broken = True
                 elif frame.is_reply and frame.sequence in (sequence, None):  # else it answers something else
@@ -91,7 +89,7 @@ class RapiClient:
 
     def _drain(self) -> None:
         """Take what came since the last exchange; answers among it are late ones."""
-        until = time.monotonic() + _DRAIN_MAX_S
+        until = time.monotonic() + DRAIN_MAX_S
         while True:
             waiting = self._hear(0.0)
             for frame in waiting:

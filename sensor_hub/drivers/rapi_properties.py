@@ -6,7 +6,14 @@ from collections.abc import Mapping
 from typing import Literal
 
 from sensor_hub.drivers.base import PropertySpec
-from sensor_hub.drivers.rapi_values import FAULTS, LIMIT_TIME_STEP_MIN, QUERIES, QUERY_OF
+from sensor_hub.drivers.rapi_values import (
+    AMPS_MAX,
+    AMPS_MIN,
+    FAULTS,
+    LIMIT_TIME_STEP_MIN,
+    QUERIES,
+    QUERY_OF,
+)
 from sensor_hub.errors import InvalidCommand
 from sensor_hub.properties import number_of
 from sensor_hub.readings import Json
@@ -15,7 +22,6 @@ Stop = Literal["sleep", "disable"]
 
 STATES = ("ready", "connected", "charging", "vent_required", "fault", "sleeping", "disabled", "unknown")
 SERVICE_LEVELS: Mapping[str, str] = {"1": "1", "2": "2", "auto": "A"}  # value -> parameter of SL
-AMPS_MIN, AMPS_MAX = 6, 80  # of any charger; each has its own limits within
 _BYTE_MAX = 255
 _NUMBERS: Mapping[str, str | None] = {
     "state_raw": None,
@@ -63,7 +69,9 @@ def specs(interval_s: float, *, writable: bool) -> dict[str, PropertySpec]:
         ("limit_time", "min", 0.0, float(_BYTE_MAX * LIMIT_TIME_STEP_MIN), float(LIMIT_TIME_STEP_MIN)),
         ("limit_energy", "kWh", 0.0, float(_BYTE_MAX), 1.0),
     ):
-        found[name] = PropertySpec("number", writable, unit, low, high, step, interval_s=every[name])
+        found[name] = PropertySpec(
+            "number", writable, unit, low, high, step, interval_s=every[name], limited=True
+        )
     return {name: found[name] for name in QUERY_OF}
 
 

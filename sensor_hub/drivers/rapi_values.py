@@ -30,6 +30,7 @@ FAULTS: Mapping[int, str] = {
     0x11: "eeprom",
 }
 LIMIT_TIME_STEP_MIN = 15
+AMPS_MIN, AMPS_MAX = 6, 80  # of any charger; each has its own limits within
 
 _PILOT_STATES = {1: "ready", 2: "connected", 3: "charging", 4: "vent_required"}
 _EMULATOR_FAULTS: Mapping[int, str] = {
@@ -169,9 +170,14 @@ def _temperatures(words: Sequence[str], profile: Profile) -> Values:
 def _capacity(words: Sequence[str], profile: Profile) -> Values:
     """$GC: least and greatest A of the hardware, A now, greatest A that is set.
 
-    The emulator's third stays what it was, whatever is set: the limit is in $GE there.
+    The emulator's third stays what it was, whatever is set: the limit is in $GE there. Raises ValueError for what
+    no charger has: a current is set by what this says.
     """
     low, hardware, now, configured = (_dec(word) for word in words[:4])
+    if not AMPS_MIN <= low <= min(hardware, configured) <= max(hardware, configured) <= AMPS_MAX:
+        raise ValueError("limits that contradict each other")
+    if profile is Profile.FIRMWARE and not low <= now <= hardware:
+        raise ValueError("a current outside the limits")
     limit: Values = {"current_limit": now} if profile is Profile.FIRMWARE else {}
     return {"current_min": low, "current_max": configured, "current_hw_max": hardware, **limit}
 

@@ -2,66 +2,19 @@
 
 from __future__ import annotations
 
-import math
-import sys
 import unicodedata
 from collections.abc import Iterable
-from typing import Annotated
 
-from pydantic import BeforeValidator
-
-from sensor_hub.config import values
-from sensor_hub.config.values import BadValueError, Parser
-from sensor_hub.readings import Json
+from sensor_hub.config.options import Flag as Flag
+from sensor_hub.config.options import Number as Number
+from sensor_hub.config.options import Positive as Positive
+from sensor_hub.config.options import one_of as one_of
+from sensor_hub.config.options import read_as as read_as
+from sensor_hub.config.options import whole as whole
+from sensor_hub.config.options import within as within
 from sensor_hub.wire import RESERVED, topic_level
 
 _NAME_MAX_CHARS = 64
-
-
-def read_as(parse: Parser[object]) -> BeforeValidator:
-    """A field's value as a parser of the configuration takes it, with the same words for a bad one."""
-
-    def checked(value: Json) -> object:
-        try:
-            return parse(value)
-        except BadValueError as error:
-            raise ValueError(str(error)) from None
-
-    return BeforeValidator(checked)
-
-
-def whole(low: int, high: int) -> BeforeValidator:
-    """A whole number within low..high."""
-    return read_as(values.integer(low, high))
-
-
-def within(low: float, high: float) -> BeforeValidator:
-    """A number within low..high."""
-    return read_as(values.number(low, high))
-
-
-def one_of(words: Iterable[str]) -> BeforeValidator:
-    """One of these words, in any case."""
-    return read_as(values.choice(words))
-
-
-def _number(value: Json) -> float:
-    try:
-        return values.number(-sys.float_info.max, sys.float_info.max)(value)
-    except BadValueError:
-        raise values.refuse("a number", value) from None
-
-
-def _positive(value: Json) -> float:
-    try:
-        return values.number(math.ulp(0.0), sys.float_info.max)(value)
-    except BadValueError:
-        raise values.refuse("a number greater than 0", value) from None
-
-
-Number = Annotated[float, read_as(_number)]
-Positive = Annotated[float, read_as(_positive)]
-Flag = Annotated[bool, read_as(values.boolean)]
 
 
 def check_property_names(names: Iterable[str]) -> None:

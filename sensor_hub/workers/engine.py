@@ -9,26 +9,26 @@ from collections.abc import Callable, Sequence
 
 from sensor_hub import logs
 from sensor_hub.clock import Clock
-from sensor_hub.config.model import Handler, SensorConfig
+from sensor_hub.config.model import Handler
 from sensor_hub.crew.messages import Answer
-from sensor_hub.drivers.base import Driver, Point
+from sensor_hub.drivers.base import Driver
 from sensor_hub.errors import (
-    CircuitOpen,
     CommandTimeout,
     HubError,
     ReadFailed,
     ReadTimeout,
+    SensorUnavailable,
     TransportDown,
     defect,
 )
 from sensor_hub.line_report import LineReport
 from sensor_hub.polling import Schedule, Slot
-from sensor_hub.readings import Json
 from sensor_hub.workers.connection import Connection
 from sensor_hub.workers.jobs import Jobs, Turn
+from sensor_hub.workers.knowledge import Knowledge
 from sensor_hub.workers.ledger import Ledger
-from sensor_hub.workers.messages import LineRequest, LineSetup, Message, Missed, SourceInfo, Taken
-from sensor_hub.workers.sweeps import Sweep
+from sensor_hub.workers.messages import LineRequest, LineSetup, Message
+from sensor_hub.workers.sweeps import Sweep, slots_of
 from sensor_hub.workers.transactions import Transactions
 from sensor_hub.workers.writing import Writer
 
@@ -45,12 +45,11 @@ class Engine:
     ) -> None:
         """Nothing is opened before the first `turn`. `emit` gets answers and news, in their order."""
         self.transport, self._driver, self._clock, self._emit = setup.transport, driver, clock, emit
-        self._source = SourceInfo.of(setup.transport)
         self._unit_of = {sensor.sensor_id: driver.unit_id(sensor.sensor_id) for sensor in setup.sensors}
         # An HTTP endpoint shares its line with nobody, so it needs no breaker: its polls delay only itself.
         shared = setup.transport.handler is Handler.SERIAL
         self._ledger = Ledger(self._unit_of, clock, with_breakers=shared)
-        self._points = {sensor.sensor_id: _slots(sensor, driver) for sensor in setup.sensors}
+        self._points = {sensor.sensor_id: slots_of(sensor, driver) for sensor in setup.sensors}
         self._schedule = Schedule(
             {
                 slot: unit_id
@@ -60,13 +59,18 @@ class Engine:
             },
             clock.monotonic(),
         )
-        self._known: dict[str, dict[str, Json]] = {sensor_id: {} for sensor_id in self._unit_of}
-        self._jobs = Jobs({sensor_id for sensor_id in self._unit_of if not driver.is_polled(sensor_id)})
-        self._background: Sweep | None = None
-        self._in_hand: list[LineRequest] = []  # whoever waits for what is being done
+        self._knowledge = Knowledge(setup, driver, clock, emit)
+        silent = {sensor_id for sensor_id in self._unit_of if not driver.is_polled(sensor_id)}
+        self._jobs = Jobs(silent if driver.listens else frozenset())
+        self._mute = frozenset() if driver.listens else frozenset(silent)
+        self._unread: dict[str, set[Slot]] = {}  # what was not read since the line was opened
+        self._held: set[str] = set()  # sensors with a first reading that is not whole yet
+        self._sweeps: list[Sweep] = []  # background reads under way
+        self._questions: list[Sweep] = []  # reads that somebody waits for, under way
+        self._command: LineRequest | None = None  # under way
         self._connection = Connection(setup.transport, driver, clock, emit)
         self._transactions = Transactions(driver, self._ledger, clock, self._connection.healthy)
-        self._writer = Writer(driver, setup.transport.write_checks, self._transactions)
+        self._writer = Writer(driver, setup.transport.write_checks, self._transactions, self._knowledge.of)
 
     def submit(self, request: LineRequest) -> None:
         """Queue a read or a command; its answer is emitted."""
@@ -92,8 +96,7 @@ class Engine:
         except Exception:
             # Top of a line's work: a defect in a driver must neither silence the line for ever nor end its worker.
             log.exception("line failed unexpectedly", transport=self.transport.transport_id)
-            in_hand, self._in_hand, self._background = self._in_hand, [], None
-            self._answer_all(in_hand, defect())
+            self._answer_all(self._take_under_way(), defect())
             self._lost(TransportDown("internal error, see the log"))
             return 0.0
 
@@ -114,78 +117,93 @@ class Engine:
         self._ledger.new_line()
         self._writer.forget()
         self._schedule.all_soon(self._clock.monotonic())
+        self._held.clear()
+        self._unread = {sensor_id: set(slots) for sensor_id, slots in self._points.items()}
         return True
 
     def _lost(self, error: TransportDown) -> None:
         """Tell it before the answers: who gets one and looks then sees a line that is down."""
         self._connection.lost(error)
+        self._knowledge.forget()
         for sensor_id in self._unit_of:
-            self._known[sensor_id].clear()
-            self._tell_missed(sensor_id, error, asked=False)
+            self._knowledge.tell_missed(sensor_id, error, asked=False)
         self._drop_jobs(error)
 
     # -- its jobs ------------------------------------------------------------------------------------------------
 
     def _work(self, listen_s: float) -> float | None:
-        planned, now = self._schedule.next(), self._clock.monotonic()
-        is_due = self._background is not None or (planned is not None and planned[1] <= now)
-        match self._jobs.turn(is_due=is_due):
+        now = self._clock.monotonic()
+        unheard = self._jobs.pop_unheard(now)
+        self._answer_all(unheard, ReadTimeout("it speaks only unasked, and has said nothing"))
+        slot = self._schedule.most_urgent(now)
+        is_due = bool(self._sweeps) or slot is not None
+        match self._jobs.turn(is_due=is_due, is_asked=bool(self._questions)):
             case Turn.COMMAND:
                 self._do_command(self._jobs.pop_command())
             case Turn.ASKED:
-                self._do_asked(*self._jobs.pop_asked())
+                self._do_asked()
             case Turn.BACKGROUND:
-                self._do_background(None if planned is None else planned[0], now)
+                self._do_background(slot, now)
             case None:
-                idle_s = None if planned is None else planned[1] - now
+                next_at = self._schedule.next_at()
+                idle_s = None if next_at is None else next_at - now
                 return self._listen(idle_s, listen_s) if self._driver.listens else idle_s
-        self._in_hand = []
         return 0.0
 
     def _do_background(self, slot: Slot | None, now: float) -> None:
-        """One transaction of the reading under way, or the first of the unit whose turn it is."""
-        if self._background is None and slot is not None:
-            self._background = self._begin(self._schedule.due_with(slot, now), now)
-        if self._background is not None:
-            self._in_hand = self._background.everybody()
-            self._step(self._background)
-        if self._background is not None and not self._background.blocks:
-            self._background = None
+        """The next transaction of the most urgent reading, which may be one that is only to begin."""
+        sweep = min(self._sweeps, key=lambda each: each.deadline, default=None)
+        if slot is not None and (sweep is None or self._schedule.deadline(slot) < sweep.deadline):
+            sweep = self._begin(slot, now)
+            if sweep is None:
+                return
+            self._sweeps.append(sweep)
+        assert sweep is not None
+        self._step(sweep)
+        sweep.had_a_turn(self._clock.monotonic())
+        if not sweep.blocks and sweep in self._sweeps:
+            self._sweeps.remove(sweep)
 
-    def _begin(self, slots: Sequence[Slot], now: float) -> Sweep | None:
-        """The reading of these slots, which are of one unit; none while that is left alone."""
-        unit_id = self._unit_of[slots[0].sensor_id]
+    def _begin(self, slot: Slot, now: float) -> Sweep | None:
+        """The reading of a slot, and of what else is due on its unit; none while that is left alone."""
+        unit_id, deadline = self._unit_of[slot.sensor_id], self._schedule.deadline(slot)
+        slots = self._schedule.begin_with(slot, now)
         left_s = self._ledger.left_alone_s(unit_id)
         if left_s > 0:
-            for slot in slots:
-                self._schedule.done(slot, now, not_before=now + left_s)
-                self._tell_missed(slot.sensor_id, self._ledger.silence_of(unit_id), asked=False)
+            for each in slots:
+                self._schedule.postpone(each, now + left_s)
+                self._knowledge.tell_missed(each.sensor_id, self._ledger.silence_of(unit_id), asked=False)
             return None
-        sweep = self._sweep(slots)
+        sweep = self._sweep(slots, deadline)
         for sensor_id in sweep.open_points:
             if set(self._points[sensor_id]) <= set(slots):  # all of it is read, as who asks wants it
                 sweep.waiting[sensor_id] = self._jobs.pop_asked_for(sensor_id)
         return sweep
 
-    def _sweep(self, slots: Sequence[Slot]) -> Sweep:
+    def _sweep(self, slots: Sequence[Slot], deadline: float = 0.0) -> Sweep:
         points = [point for slot in slots for point in self._points[slot.sensor_id][slot]]
-        return Sweep.of(self._driver, slots, points)
+        return Sweep.of(self._driver, slots, points, deadline)
 
-    def _do_asked(self, sensor_id: str, waiting: list[LineRequest]) -> None:
-        """A read that somebody waits for; none if the unit is left alone."""
-        if all(request.deadline <= self._clock.monotonic() for request in waiting):
-            return  # nobody waits any more
-        self._in_hand = waiting
-        try:
-            self._ledger.refuse_left_alone(self._unit_of[sensor_id])
-        except CircuitOpen as error:
-            self._answer_all(waiting, error)
-            return
-        sweep = self._sweep(list(self._points[sensor_id]))
-        sweep.waiting[sensor_id] = waiting
+    def _do_asked(self) -> None:
+        """The next transaction of a read that somebody waits for."""
+        if not self._questions:
+            sensor_id, waiting = self._jobs.pop_asked()
+            if all(request.deadline <= self._clock.monotonic() for request in waiting):
+                return  # nobody waits any more
+            try:
+                if sensor_id in self._mute:
+                    raise SensorUnavailable(f"{sensor_id} has nothing that can be read")
+                self._ledger.refuse_left_alone(self._unit_of[sensor_id])
+            except HubError as error:
+                self._answer_all(waiting, error)
+                return
+            sweep = self._sweep(list(self._points[sensor_id]))
+            sweep.waiting[sensor_id] = waiting
+            self._questions.append(sweep)
+        sweep = self._questions[0]
         self._step(sweep)
-        while sweep.blocks:
-            self._step(sweep)
+        if not sweep.blocks and sweep in self._questions:
+            self._questions.remove(sweep)
 
     def _step(self, sweep: Sweep) -> None:
         """The next transaction of a reading (its driver may leave out all that was asked for), and what it settles."""
@@ -201,11 +219,7 @@ class Engine:
         try:
             values = self._transactions.exchange(block)
         except TransportDown as error:
-            waiting = sweep.everybody()
-            sweep.blocks.clear()
-            sweep.waiting.clear()
             self._lost(error)
-            self._answer_all(waiting, error)
             return False
         except HubError as error:
             sweep.fail(block, error, self._driver, self._clock.monotonic() - began)
@@ -213,73 +227,77 @@ class Engine:
                 sweep.abandon(error)  # it has just been found dead: do not ask it for the rest
         else:
             sweep.take(block, values, self._clock.monotonic() - began)
+            self._schedule.resume(sweep.unit_id, self._clock.monotonic())
         return True
 
     def _settle(self, sensor_id: str, sweep: Sweep) -> None:
         """All of the sensor's points were read, or lost: tell it, and when they are read again."""
-        now, known = self._clock.monotonic(), self._known[sensor_id]
+        now = self._clock.monotonic()
         slots = [slot for slot in sweep.slots if slot.sensor_id == sensor_id]
         fresh, waiting = sweep.of_sensor(sensor_id), sweep.waiting.pop(sensor_id, [])
         is_whole = len(slots) == len(self._points[sensor_id])
-        if is_whole:
-            known.clear()
-        for slot in slots:
-            for point in self._points[sensor_id][slot]:
-                known.pop(point.name, None)
-        known.update(fresh)
+        self._unread[sensor_id].difference_update(slots)
+        names = [point.name for slot in slots for point in self._points[sensor_id][slot]]
+        self._knowledge.read(sensor_id, None if is_whole else names, fresh)
         not_before = now + self._ledger.left_alone_s(sweep.unit_id)
         if self._driver.is_polled(sensor_id):
             for slot in slots:
                 self._ledger.missed_turns += self._schedule.done(slot, now, not_before=not_before)
-            if sensor_id in sweep.written:
-                self._schedule.soon(sensor_id, now)
         error = sweep.failed.get(sensor_id)
         if error is None and not fresh:
-            if not is_whole:
-                return  # it left these out; others of its values are read in other turns
+            if not is_whole:  # it left these out; others of its values are read in other turns
+                if sensor_id in self._held and not self._unread[sensor_id]:
+                    self._tell(sensor_id, sweep)
+                return
             error = ReadFailed("the device sent none of its values")
         if error is not None:
-            again_at = now + min(slot.interval_s for slot in self._points[sensor_id])
+            shortest_s = min(slot.interval_s for slot in self._points[sensor_id])
+            again_at = now + min(shortest_s, self.transport.read_interval_s)
             self._schedule.soon(sensor_id, max(not_before, again_at))
-            self._tell_missed(sensor_id, error, asked=sensor_id in sweep.spent_s)
+            self._knowledge.tell_missed(sensor_id, error, asked=sensor_id in sweep.spent_s)
             self._answer_all(waiting, error)
             return
-        self._tell_taken(sensor_id, sweep.spent_s.get(sensor_id, 0.0))
+        if not is_whole and self._unread[sensor_id]:
+            self._held.add(sensor_id)  # the first reading is a whole one: the rest of it is due just now
+            return
+        self._tell(sensor_id, sweep)
         for request in waiting:
             self._emit(Answer(request.id))
 
-    def _tell_taken(self, sensor_id: str, spent_s: float) -> None:
-        known, specs = self._known[sensor_id], self._driver.properties(sensor_id)
-        data = {name: known[name] for name in [*specs, *known] if name in known}
-        read_at, timestamp = self._clock.monotonic(), self._clock.now()
-        name = self.transport.transport_id
-        self._emit(Taken(name, self._source, sensor_id, data, timestamp, read_at, spent_s * 1000))
-
-    def _tell_missed(self, sensor_id: str, error: HubError, *, asked: bool) -> None:
-        self._emit(Missed(self.transport.transport_id, sensor_id, error.again(), asked))
+    def _tell(self, sensor_id: str, sweep: Sweep) -> None:
+        self._held.discard(sensor_id)
+        self._knowledge.tell(sensor_id, sweep.spent_s.get(sensor_id, 0.0))
 
     def _do_command(self, job: LineRequest) -> None:
-        self._in_hand = [job]
+        self._command = job
+        begun = False
 
         def may_send() -> None:
-            if self._clock.monotonic() >= job.deadline:
+            nonlocal begun
+            needs_s = self._ledger.round_trip_s(self._unit_of[job.sensor_id])
+            if self._clock.monotonic() + needs_s >= job.deadline:
                 # Who waited was told COMMAND_TIMEOUT; sending it now would surprise everybody.
                 raise CommandTimeout("the line was busy for too long; the command was not sent")
+            begun = True
 
         try:
             may_send()
+            begun = False
             self._ledger.refuse_left_alone(self._unit_of[job.sensor_id])
             written = self._writer.write(job.sensor_id, job.values, may_send)
-        except HubError as error:
-            if isinstance(error, TransportDown):
-                self._lost(error)
-            self._emit(Answer(job.id, error=error.again()))
+        except TransportDown as error:
+            self._lost(error)  # answers it too
             return
-        if self._driver.is_polled(job.sensor_id):
-            self._schedule.soon(job.sensor_id, self._clock.monotonic())  # show the new value at once
-            if self._background is not None:
-                self._background.written.add(job.sensor_id)
-        self._emit(Answer(job.id, written))
+        except HubError as error:
+            answer = Answer(job.id, error=error.again())
+        else:
+            answer = Answer(job.id, written)
+        if begun and self._driver.is_polled(job.sensor_id):
+            self._schedule.soon(job.sensor_id, self._clock.monotonic())  # show at once what it holds now
+        self._emit(answer)
+        self._command = None
+        if self._writer.lost is not None:  # the value was sent; the line broke when it was to be read back
+            self._lost(self._writer.lost)
 
     def _listen(self, idle_s: float | None, listen_s: float) -> float:
         """Nothing to do: hear what devices say unasked."""
@@ -291,37 +309,33 @@ class Engine:
             return 0.0
         for sensor_id, values in heard.items():
             self._connection.healthy()
+            if isinstance(values, HubError):
+                self._knowledge.tell_missed(sensor_id, values, asked=True)
+                continue
             if values is None:
                 self._schedule.soon(sensor_id, self._clock.monotonic())
                 continue
-            self._known[sensor_id].update(values)
+            self._knowledge.heard(sensor_id, values)
             self._ledger.heard(self._unit_of[sensor_id])
-            self._tell_taken(sensor_id, 0.0)
+            self._knowledge.tell(sensor_id, 0.0)
             for request in self._jobs.pop_hearing(sensor_id):
                 self._emit(Answer(request.id))
-        unheard = self._jobs.pop_unheard(self._clock.monotonic())
-        self._answer_all(unheard, ReadTimeout("it speaks only unasked, and has said nothing"))
         return 0.0 if heard or listen_s > 0 else wait_s
 
     def _drop_jobs(self, error: HubError) -> None:
         """Whoever waits is told why it is in vain."""
-        waiting = self._jobs.pop_all()
-        if self._background is not None:
-            waiting += self._background.everybody()
-            self._background = None
-        self._answer_all(waiting, error)
+        self._answer_all([*self._take_under_way(), *self._jobs.pop_all()], error)
+
+    def _take_under_way(self) -> list[LineRequest]:
+        """Whoever waits for what was begun, which is given up."""
+        waiting = [request for sweep in [*self._sweeps, *self._questions] for request in sweep.everybody()]
+        if self._command is not None:
+            waiting.append(self._command)
+        self._command = None
+        self._sweeps.clear()
+        self._questions.clear()
+        return waiting
 
     def _answer_all(self, requests: Sequence[LineRequest], error: HubError) -> None:
         for request in requests:
             self._emit(Answer(request.id, error=error.again()))
-
-
-def _slots(sensor: SensorConfig, driver: Driver) -> dict[Slot, list[Point]]:
-    """The sensor's readable properties by interval; a device without any is read whole."""
-    slots: dict[Slot, list[Point]] = {}
-    for name, spec in driver.properties(sensor.sensor_id).items():
-        if spec.readable:
-            slot = Slot(sensor.sensor_id, spec.interval_s or sensor.interval_s)
-            slots.setdefault(slot, []).append(Point(sensor.sensor_id, name))
-    whole = Slot(sensor.sensor_id, sensor.interval_s)
-    return slots or {whole: [Point(sensor.sensor_id, "")]}

@@ -49,17 +49,18 @@ class Jobs:
                 asked = self._hearing if request.sensor_id in self._unpolled else self._asked
                 asked.setdefault(request.sensor_id, []).append(request)
 
-    def turn(self, *, is_due: bool) -> Turn | None:
-        """Who is next; `is_due`: a background read is. None: nobody."""
+    def turn(self, *, is_due: bool, is_asked: bool = False) -> Turn | None:
+        """Who is next; `is_due`: a background read is, `is_asked`: an asked one is under way. None: nobody."""
         with self._lock:
-            reads = bool(self._asked) or is_due
+            asked = bool(self._asked) or is_asked
+            reads = asked or is_due
             if self._commands and not (reads and self._in_a_row >= COMMANDS_IN_A_ROW):
                 self._in_a_row += 1
                 return Turn.COMMAND
             self._in_a_row = 0
             if not reads:
                 return None
-            if self._asked and not (is_due and self._background_next):
+            if asked and not (is_due and self._background_next):
                 self._background_next = True
                 return Turn.ASKED
             self._background_next = False

@@ -9,6 +9,8 @@ from sensor_hub.errors import CircuitOpen, HubError, ReadTimeout
 from sensor_hub.line_report import LineReport, UnitReport
 from sensor_hub.polling import Breaker, Counters, Meter, Unit
 
+MEAN_OF = 20  # transactions over which a line's round trip is (exponentially) averaged
+
 
 class Ledger:
     """The books of one line. Written by its worker's thread; `report` may be called by any."""
@@ -20,6 +22,7 @@ class Ledger:
         self._units: dict[int | str, Unit] = {}
         self._counters, self._meter = Counters(), Meter(now)
         self.missed_turns = 0
+        self._round_trip_ms: float | None = None
         for sensor_id, unit_id in units.items():
             unit = self._units.setdefault(
                 unit_id, Unit(unit_id, Breaker() if with_breakers else None, Meter(now))
@@ -31,6 +34,10 @@ class Ledger:
         unit, now = self._units[unit_id], self._clock.monotonic()
         self._began(unit, now, now - began)
         unit.round_trip_ms, unit.last_error = (now - began) * 1000, None
+        mean_ms = self._round_trip_ms
+        self._round_trip_ms = (
+            unit.round_trip_ms if mean_ms is None else mean_ms + (unit.round_trip_ms - mean_ms) / MEAN_OF
+        )
         unit.answered()
 
     def failed(self, unit_id: int | str, began: float, error: HubError) -> None:
@@ -70,6 +77,10 @@ class Ledger:
         """Seconds for which the unit is left alone; 0: it may be asked."""
         return self._units[unit_id].open_for(self._clock.monotonic())
 
+    def round_trip_s(self, unit_id: int | str) -> float:
+        """How long the unit's last answer took; 0 when there was none."""
+        return (self._units[unit_id].round_trip_ms or 0.0) / 1000
+
     def refuse_left_alone(self, unit_id: int | str) -> None:
         """Raise CircuitOpen while the unit is left alone."""
         unit, left_s = self._units[unit_id], self.left_alone_s(unit_id)
@@ -86,7 +97,9 @@ class Ledger:
         """Everything so far."""
         now = self._clock.monotonic()
         units = tuple(UnitReport.of(unit, now) for unit in self._units.values())
-        return LineReport(self._meter.share(now), self.missed_turns, replace(self._counters), units)
+        return LineReport(
+            self._meter.share(now), self.missed_turns, replace(self._counters), units, self._round_trip_ms
+        )
 
     def _began(self, unit: Unit, now: float, seconds: float) -> None:
         self._counters.reads += 1

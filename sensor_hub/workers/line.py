@@ -71,7 +71,7 @@ class Line:
                 timeout_s,
             )
         except WaitTimeout:
-            raise CommandTimeout(f"no answer within {timeout_s:g} s") from None
+            raise CommandTimeout(f"no answer within {timeout_s:g} s; it may have been carried out") from None
         assert isinstance(written, Written)
         return written
 

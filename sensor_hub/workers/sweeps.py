@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from sensor_hub.config.model import SensorConfig
 from sensor_hub.drivers.base import Block, Driver, Point
 from sensor_hub.errors import DeviceRefused, HubError
 from sensor_hub.polling import Slot
@@ -17,28 +18,30 @@ from sensor_hub.workers.messages import LineRequest
 class Sweep:
     """The blocks still to read, and what was read so far. `slots` are the turns that it serves.
 
-    `waiting`: who asked before it began, by sensor. `written`: sensors that got a command since.
+    `waiting`: who asked before it began, by sensor. `deadline`: when the next turn of its slots comes.
     """
 
     unit_id: int | str
     slots: list[Slot]
     blocks: deque[Block]
     open_points: dict[str, set[Point]]  # by sensor: what is still to come
+    deadline: float = 0.0
     values: dict[Point, Json] = field(default_factory=dict)
     failed: dict[str, HubError] = field(default_factory=dict)
     waiting: dict[str, list[LineRequest]] = field(default_factory=dict)
-    written: set[str] = field(default_factory=set)
     spent_s: dict[str, float] = field(default_factory=dict)  # by sensor: seconds of its transactions
 
     @classmethod
-    def of(cls, driver: Driver, slots: Sequence[Slot], points: Sequence[Point]) -> Sweep:
+    def of(
+        cls, driver: Driver, slots: Sequence[Slot], points: Sequence[Point], deadline: float = 0.0
+    ) -> Sweep:
         """Ask the driver how to read these points, which are of one unit."""
         blocks = driver.plan(points)
         planned: dict[str, set[Point]] = {point.sensor_id: set() for point in points}
         for block in blocks:
             for point in block.points:
                 planned[point.sensor_id].add(point)
-        return cls(driver.unit_id(points[0].sensor_id), list(slots), deque(blocks), planned)
+        return cls(driver.unit_id(points[0].sensor_id), list(slots), deque(blocks), planned, deadline)
 
     def take(self, block: Block, values: Mapping[Point, Json], seconds: float) -> None:
         """A transaction was answered. A planned point without a value is no longer waited for."""
@@ -63,6 +66,11 @@ class Sweep:
             if points:
                 self.failed.setdefault(sensor_id, error)
             points.clear()
+
+    def had_a_turn(self, now: float) -> None:
+        """One that takes longer than its interval is not more urgent than all others for that."""
+        if self.deadline <= now:
+            self.deadline = now + min(slot.interval_s for slot in self.slots)
 
     def finished(self) -> list[str]:
         """Sensors of which nothing is to come any more; each is named once."""
@@ -96,3 +104,14 @@ class Sweep:
     def _spend(self, block: Block, seconds: float) -> None:
         for sensor_id in {point.sensor_id for point in block.points}:
             self.spent_s[sensor_id] = self.spent_s.get(sensor_id, 0.0) + seconds
+
+
+def slots_of(sensor: SensorConfig, driver: Driver) -> dict[Slot, list[Point]]:
+    """The sensor's readable properties by interval; a device without any is read whole."""
+    slots: dict[Slot, list[Point]] = {}
+    for name, spec in driver.properties(sensor.sensor_id).items():
+        if spec.readable:
+            slot = Slot(sensor.sensor_id, spec.interval_s or sensor.interval_s)
+            slots.setdefault(slot, []).append(Point(sensor.sensor_id, name))
+    whole = Slot(sensor.sensor_id, sensor.interval_s)
+    return slots or {whole: [Point(sensor.sensor_id, "")]}

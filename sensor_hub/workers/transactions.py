@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from sensor_hub.clock import Clock
 from sensor_hub.drivers.base import Block, Driver, Point
-from sensor_hub.errors import HubError
+from sensor_hub.errors import DeviceRefused, HubError, InvalidCommand, ValueOutOfRange
 from sensor_hub.readings import Json
 from sensor_hub.workers.ledger import Ledger
 
@@ -30,11 +31,22 @@ class Transactions:
         self._healthy()
         return values
 
-    def read(self, points: Sequence[Point]) -> Mapping[Point, Json]:
-        """Those that read some points of one unit. Raises the first failure."""
+    def read(self, points: Sequence[Point], *, insist: bool = False) -> Mapping[Point, Json]:
+        """Those that read some points of one unit; what is refused in one block is tried in smaller ones.
+
+        `insist`: what was refused before is asked for all the same. Raises the first failure.
+        """
         values: dict[Point, Json] = {}
-        for block in self._driver.plan(points):
-            values.update(self.exchange(block))
+        blocks = deque((self._driver.plan_all if insist else self._driver.plan)(points))
+        while blocks:
+            block = blocks.popleft()
+            try:
+                values.update(self.exchange(block))
+            except DeviceRefused:
+                finer = self._driver.plan(block.points)
+                if [each.points for each in finer] == [block.points]:
+                    raise
+                blocks.extendleft(reversed(finer))
         return values
 
     def write(self, sensor_id: str, values: Mapping[str, Json]) -> Mapping[str, Json]:
@@ -42,6 +54,8 @@ class Transactions:
         unit_id, began = self._driver.unit_id(sensor_id), self._clock.monotonic()
         try:
             sent = self._driver.write(sensor_id, values)
+        except (InvalidCommand, ValueOutOfRange):
+            raise  # nothing was sent: the unit has nothing to do with it
         except HubError as error:
             self._ledger.written(unit_id, began, error)
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -19,6 +20,9 @@ log = logs.get(__name__)
 
 # How much of a device must hold what its configuration allows before anything is written to it.
 PLAUSIBLE_SHARE = 0.9
+MOST_READ_FOR_LOOKING = (
+    125  # of those that were not read in the background yet: somebody waits for the answer
+)
 
 
 class Outcome(StrEnum):
@@ -45,9 +49,16 @@ class Written:
 class Writer:
     """Writes for one line. Belongs to its worker's thread."""
 
-    def __init__(self, driver: Driver, checks: WriteChecks, transactions: Transactions) -> None:
-        """`checks`: what is looked at before something is sent."""
-        self._driver, self._checks, self._transactions = driver, checks, transactions
+    def __init__(
+        self,
+        driver: Driver,
+        checks: WriteChecks,
+        transactions: Transactions,
+        known: Callable[[str], Mapping[str, Json]],
+    ) -> None:
+        """`checks`: what is looked at before something is sent. `known`: what was read of a sensor last."""
+        self._driver, self._checks, self._transactions, self._known = driver, checks, transactions, known
+        self.lost: TransportDown | None = None  # the line broke after the last value was sent
         self._known_good: set[str] = set()  # sensors whose values were looked at since the line was opened
 
     def forget(self) -> None:
@@ -59,6 +70,7 @@ class Writer:
 
         Raises ReadOnly, InvalidCommand, ValueOutOfRange before anything is sent; then what the driver raises.
         """
+        self.lost = None
         specs = self._driver.properties(sensor_id)
         if self._checks is not WriteChecks.UNSAFE:
             self._look_at(sensor_id, specs)
@@ -80,18 +92,21 @@ class Writer:
         if sensor_id in self._known_good:
             return
         names = [name for name, spec in specs.items() if spec.readable and is_limited(spec)]
+        now = {name: value for name, value in self._known(sensor_id).items() if name in names}
+        unread = [name for name in names if name not in now][:MOST_READ_FOR_LOOKING]
         try:
-            now = self._now(sensor_id, names)
+            now |= self._now(sensor_id, unread, insist=False)
         except TransportDown:
             raise
         except HubError:
-            if self._checks is WriteChecks.FULL:
+            if self._checks is WriteChecks.FULL and not now:
                 raise
-            return  # it is not what the command is about
-        strange = [name for name in names if name in now and not is_allowed(now[name], specs[name])]
-        if strange and len(strange) >= (1 - PLAUSIBLE_SHARE) * len(names):
+        strange = [name for name in now if not is_allowed(now[name], specs[name])]
+        if strange and len(strange) >= (1 - PLAUSIBLE_SHARE) * len(now):
             told = ", ".join(f"{name} is {now[name]!r}" for name in strange[:3])
-            message = f"{len(strange)} of {len(names)} properties hold what the configuration does not allow: {told}"
+            message = (
+                f"{len(strange)} of {len(now)} properties hold what the configuration does not allow: {told}"
+            )
             if self._checks is WriteChecks.FULL:
                 raise ReadOnly(
                     f"{message}; is it the right device and map? write: relaxed does not ask for all"
@@ -104,10 +119,10 @@ class Writer:
             return True
         return spec.readable and is_limited(spec) and self._checks is not WriteChecks.UNSAFE
 
-    def _now(self, sensor_id: str, names: Sequence[str]) -> dict[str, Json]:
+    def _now(self, sensor_id: str, names: Sequence[str], *, insist: bool = True) -> dict[str, Json]:
         if not names:
             return {}
-        found = self._transactions.read([Point(sensor_id, name) for name in names])
+        found = self._transactions.read([Point(sensor_id, name) for name in names], insist=insist)
         return {point.name: value for point, value in found.items() if point.sensor_id == sensor_id}
 
     def _read_back(
@@ -118,6 +133,7 @@ class Writer:
             now = self._now(sensor_id, names)
         except HubError as error:
             # It was sent and acknowledged; that reading failed is told with the next reading.
+            self.lost = error if isinstance(error, TransportDown) else None
             log.warning("written value could not be read back", device=sensor_id, reason=str(error))
             now = {}
         outcomes = {
@@ -127,8 +143,8 @@ class Writer:
 
 
 def is_limited(spec: PropertySpec) -> bool:
-    """Whether its configuration says more about a value than its type does."""
-    return spec.kind == "number" and spec.limited or spec.choices is not None
+    """Whether its definition says what the device may hold (and not only what a command may say)."""
+    return spec.limited
 
 
 def is_allowed(value: Json, spec: PropertySpec) -> bool:
@@ -138,6 +154,10 @@ def is_allowed(value: Json, spec: PropertySpec) -> bool:
     number = number_of(value)
     if number is None:
         return spec.kind != "number"
+    if spec.allowed is not None and not any(
+        math.isclose(number, each, rel_tol=1e-6) for each in spec.allowed
+    ):
+        return False
     above = spec.minimum is None or number >= spec.minimum
     return above and (spec.maximum is None or number <= spec.maximum)
 

@@ -21,14 +21,15 @@ def slots(*of: tuple[str, float]) -> dict[Slot, int]:
     return {Slot(*each): number for number, each in enumerate(of, 1)}
 
 
-def done(schedule: Schedule, sensor_id: str, now: float, not_before: float = 0.0) -> bool:
+def done(schedule: Schedule, sensor_id: str, now: float, not_before: float = 0.0) -> int:
     [slot] = [slot for slot in schedule._due if slot.sensor_id == sensor_id]
     return schedule.done(slot, now, not_before=not_before)
 
 
 def due_first(schedule: Schedule) -> tuple[str, float] | None:
-    planned = schedule.next()
-    return None if planned is None else (planned[0].sensor_id, planned[1])
+    at = schedule.next_at()
+    slot = None if at is None else schedule.most_urgent(at)
+    return None if at is None or slot is None else (slot.sensor_id, at)
 
 
 def opened(cost_s: float = 0.5, failures: int = 3) -> Breaker:
@@ -78,9 +79,16 @@ def test_a_unit_without_a_breaker_may_always_be_asked() -> None:
 
 @pytest.mark.parametrize(
     ("error", "left_s"),
-    [(ReadTimeout("silent"), 10.0), (ReadFailed("bad"), 0.0), (DeviceRefused("no"), 0.0)],
+    [
+        (ReadTimeout("silent"), 10.0),
+        (BrokenFrame("damaged"), 10.0),  # it costs the line as much
+        (ReadFailed("bad"), 0.0),
+        (DeviceRefused("no"), 0.0),
+    ],
 )
-def test_only_silence_keeps_the_circuit_open_and_any_answer_closes_it(error: HubError, left_s: float) -> None:
+def test_only_silence_and_damage_keep_the_circuit_open_and_any_answer_closes_it(
+    error: HubError, left_s: float
+) -> None:
     unit = Unit(3, opened(0.5), Meter(0.0))
     unit.failed(error, 100.0, 0.5)
     assert unit.open_for(100.0) == left_s
@@ -103,7 +111,8 @@ def test_everything_is_due_at_once_in_configured_order() -> None:
 
 
 def test_a_line_without_sensors_has_nothing_due() -> None:
-    assert Schedule({}, now=0.0).next() is None
+    schedule = Schedule({}, now=0.0)
+    assert (schedule.next_at(), schedule.most_urgent(1e9)) == (None, None)
 
 
 def test_intervals_are_kept_without_drift() -> None:
@@ -125,21 +134,25 @@ def test_a_read_before_its_turn_leaves_the_turn_where_it_is() -> None:
 
 def test_missed_turns_are_skipped_and_not_caught_up() -> None:
     schedule = Schedule(slots(("a", 5)), now=100.0)
-    assert done(schedule, "a", 123.0)
+    assert done(schedule, "a", 123.0) == 4
     assert due_first(schedule) == ("a", 128.0)
-    assert not done(schedule, "a", 128.5)
+    assert done(schedule, "a", 128.5) == 0
 
 
 def test_a_fast_sensor_does_not_starve_a_slow_one() -> None:
     schedule = Schedule(slots(("fast", 0.2), ("slow", 10)), now=0.0)
     now, slow_at = 0.0, []
     while now < 60:
-        planned = schedule.next()
-        assert planned is not None
-        now = max(now, planned[1]) + 0.2  # reading takes as long as the fast one's interval
-        slow_at += [now] if planned[0].sensor_id == "slow" else []
-        schedule.done(planned[0], now)
-    assert [round(at) for at in slow_at] == [0, 10, 20, 30, 40, 50]
+        at = schedule.next_at()
+        assert at is not None
+        slot = schedule.most_urgent(max(now, at))
+        assert slot is not None
+        now = max(now, at) + 0.2  # reading takes as long as the fast one's interval
+        slow_at += [now] if slot.sensor_id == "slow" else []
+        schedule.done(slot, now)
+    gaps = [after - before for before, after in zip(slow_at, slow_at[1:], strict=False)]
+    assert len(gaps) >= 2
+    assert max(gaps) <= 21  # a line that has too much to do reads it late by an interval at most
 
 
 def test_soon_brings_a_sensor_forward_and_never_delays_it() -> None:
@@ -182,15 +195,38 @@ def test_an_open_breaker_probes_at_once_when_the_line_is_new_and_opens_again_on_
 # -- properties with intervals of their own -------------------------------------------------------------------------
 
 
-def test_what_is_due_of_one_unit_is_read_together() -> None:
+def test_what_is_due_of_one_unit_at_the_same_interval_is_read_together() -> None:
     fast, slow, other = Slot("a", 1.0), Slot("a", 60.0), Slot("c", 1.0)
-    neighbour = Slot("b", 5.0)  # another sensor with the same address
+    neighbour = Slot("b", 1.0)  # another sensor with the same address
     schedule = Schedule({fast: 1, slow: 1, neighbour: 1, other: 2}, now=0.0)
-    assert schedule.due_with(fast, 0.0) == [fast, slow, neighbour]
+    assert schedule.begin_with(fast, 0.0) == [fast, neighbour]
+    assert schedule.most_urgent(0.0) == other  # what is being read has no turn
     for slot in (fast, slow, neighbour, other):
         schedule.done(slot, 0.0)
-    assert schedule.due_with(fast, 1.0) == [fast]
-    assert schedule.due_with(fast, 5.0) == [fast, neighbour]
+    assert schedule.begin_with(fast, 1.0) == [fast, neighbour]
+    schedule.done(fast, 1.0)
+    assert schedule.begin_with(fast, 2.0) == [fast]
+
+
+def test_of_several_that_are_due_the_one_goes_first_whose_next_turn_comes_first() -> None:
+    slow, fast = Slot("a", 60.0), Slot("b", 1.0)
+    schedule = Schedule({slow: 1, fast: 2}, now=0.0)
+    assert schedule.most_urgent(0.0) == fast
+    schedule.done(fast, 0.0)
+    assert schedule.most_urgent(0.0) == slow
+    assert schedule.most_urgent(58.5) == fast
+    schedule.done(fast, 60.0)
+    assert schedule.most_urgent(60.5) == slow
+
+
+def test_what_is_just_being_read_is_read_once_more_when_it_is_wanted_soon() -> None:
+    slot = Slot("a", 60.0)
+    schedule = Schedule({slot: 1}, now=0.0)
+    schedule.begin_with(slot, 0.0)
+    schedule.soon("a", 1.0)
+    assert schedule.next_at() is None
+    schedule.done(slot, 2.0)
+    assert schedule.next_at() == 1.0
 
 
 def test_soon_brings_all_of_a_sensor_forward_and_nothing_of_another() -> None:

@@ -131,7 +131,7 @@ def test_properties_are_read_at_their_own_intervals_and_the_others_keep_their_va
     line.later(1)
     assert (line.driver.blocks, line.taken()) == ([("fast",)], [{"fast": 10, "slow": 2}])
     line.later(59)
-    assert line.taken() == [{"fast": 10, "slow": 20}]
+    assert line.taken() == [{"fast": 10, "slow": 2}, {"fast": 10, "slow": 20}]  # the faster ones first
 
 
 def test_a_question_reads_everything() -> None:
@@ -163,8 +163,37 @@ def test_the_old_value_of_what_could_not_be_read_is_not_told_with_a_new_time() -
     assert line.missed() == [("a", "READ_FAILED", True)]
     line.taken()
     line.later(1)
-    assert line.taken() == [{"fast": 1, "slow": 2}]  # both were read anew
+    assert line.taken() == [{"fast": 1}, {"fast": 1, "slow": 2}]  # both were read anew
     assert line.driver.blocks[-2:] == [("fast",), ("slow",)]
+
+
+def test_a_fast_property_is_read_between_the_transactions_of_a_slow_ones() -> None:
+    slow = {f"s{number}": PropertySpec("number", interval_s=60.0) for number in range(6)}
+    line = Bare({"fast": PropertySpec("number", interval_s=1.0), **slow}, ByPoints)
+    line.driver.holds = dict.fromkeys(["fast", *slow], 1)
+    line.driver.at_once = 1
+    line.engine.turn()
+    for _ in range(5):
+        line.engine.turn()
+        line.time.advance(0.6)  # each transaction takes so long
+    assert [block[0] for block in line.driver.blocks].count("fast") == 3
+    line.work()
+    assert line.driver.blocks.count(("s5",)) == 1
+
+
+def test_a_command_goes_between_the_transactions_of_a_read_that_somebody_waits_for() -> None:
+    specs = {"p": NUMBER, "q": NUMBER, "x": PropertySpec("number", writable=True, readable=False)}
+    line = Bare(specs, ByPoints, interval_s=1000.0)
+    line.driver.holds, line.driver.at_once = {"p": 1, "q": 2}, 1
+    line.work()
+    line.driver.blocks.clear()
+    asked = line.ask()
+    line.engine.turn()
+    line.command(x=5)
+    line.engine.turn()
+    assert (line.driver.blocks, line.driver.done[-1]) == ([("p",)], ("write", "a"))
+    line.work()
+    assert line.answer(asked).error is None
 
 
 def test_a_turn_of_which_everything_is_left_out_does_no_harm() -> None:

@@ -254,7 +254,7 @@ def test_a_command_whose_time_is_over_after_looking_is_not_sent() -> None:
         return values
 
     device.driver.read = slow
-    request_id = device.command(patience_s=10, setpoint=21)
+    request_id = device.command(patience_s=5, setpoint=21)
     device.engine.turn()
     error = device.answer(request_id).error
     assert error is not None

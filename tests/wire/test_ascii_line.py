@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -69,12 +67,6 @@ def failure(driver: AsciiLine, sensor_id: str) -> HubError:
     with pytest.raises(HubError) as caught:
         driver.read(sensor_id)
     return caught.value
-
-
-def has_heard(driver: AsciiLine) -> bool:
-    """Whether a line that was said unasked has come, without telling it."""
-    driver._drain()
-    return bool(driver._said)
 
 
 # -- asked -------------------------------------------------------------------------------------------------------
@@ -230,56 +222,6 @@ def test_a_line_that_is_not_whole_is_no_reading(said: bytes) -> None:
         assert driver.listen(0.2) == {}
         peer.say(b"T=22.5 H=45\r\n")
         assert eventually(lambda: driver.listen(0.1)) == {"arduino": {"t": 22.5, "h": 45}}
-
-
-@contextmanager
-def printing(peer: TextPeer, template: str) -> Iterator[None]:
-    """It prints a line ten times a second; `{n}` in it counts."""
-    stop = threading.Event()
-
-    def prints() -> None:
-        numbers = itertools.count(1)
-        while not stop.wait(0.1):
-            peer.say(template.format(n=next(numbers)).encode())
-
-    thread = threading.Thread(target=prints, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(5)
-
-
-def test_a_fresh_read_waits_for_the_next_line() -> None:
-    with device(silent, ARDUINO, timeout_s=LONG_S) as (driver, peer):
-        peer.say(b"T=0 H=0\r\n")
-        eventually(lambda: has_heard(driver))
-        with printing(peer, "T={n} H={n}\r\n"):
-            first, second = driver.read("arduino"), driver.read("arduino")
-        assert 0 < int(str(first["t"])) < int(str(second["t"]))
-
-
-def test_a_fresh_read_that_hears_nothing_leaves_what_was_said_before_to_be_told() -> None:
-    with device(silent, ARDUINO, timeout_s=0.1) as (driver, peer):
-        peer.say(b"T=1 H=1\r\n")
-        eventually(lambda: has_heard(driver))
-        assert isinstance(failure(driver, "arduino"), ReadTimeout)
-        assert driver.listen(0.0) == {"arduino": {"t": 1, "h": 1}}
-
-
-@pytest.mark.parametrize(
-    ("said", "kind", "says"),
-    [
-        ("T={n}\r\n", ReadFailed, "h is not in 'T="),
-        ("x" * 300 + "\r\n", BrokenFrame, "no end of line within 256 characters"),
-    ],
-)
-def test_a_fresh_read_tells_what_was_heard_instead(said: str, kind: type[HubError], says: str) -> None:
-    with device(silent, ARDUINO, timeout_s=1.0) as (driver, peer), printing(peer, said):
-        error = failure(driver, "arduino")
-        assert type(error) is kind
-        assert says in str(error)
 
 
 def test_a_print_between_request_and_answer_is_told_to_who_listens() -> None:

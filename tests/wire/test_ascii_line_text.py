@@ -331,6 +331,17 @@ def test_what_is_wrong_with_an_expression_is_told(expression: str, says: str) ->
     assert says in problem
 
 
+def test_an_expression_for_the_whole_text_is_searched_from_one_place_only_and_its_groups_do_not_count() -> (
+    None
+):
+    assert regex_problem("(a)(b)", 256, whole=True) is None
+    assert regex_problem(".*.*.*x", 256, whole=True) is None
+    assert regex_problem(".*.*.*x", 256) is not None
+    problem = regex_problem(".*.*.*x", 1000, whole=True, limit="length")
+    assert problem is not None
+    assert problem.endswith("or lower length")
+
+
 def test_a_longer_line_allows_less() -> None:
     assert regex_problem(r"([-+]?\d+(?:\.\d+)?)", 256) is None
     assert regex_problem(r"\d+\d+$", 256) is None

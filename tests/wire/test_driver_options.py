@@ -60,13 +60,13 @@ def test_good_options_have_no_problem(options: dict[str, Any]) -> None:
     [
         ({}, "", "either register, or properties or a register_map, is required"),
         ({"register": GOOD, "properties": {"a": GOOD}}, "", "either register, or properties"),
-        ({"register": GOOD, "register_map": "xy_md02"}, "", "either register, or properties"),
+        ({"register": GOOD, "register_map": "eastron_sdm120"}, "", "either register, or properties"),
         ({"register_map": "nonesuch"}, ".register_map", "there is no such map; known are"),
-        ({"register_map": "../xy_md02"}, ".register_map", "there is no such map"),
-        ({"register_map": "xy_md02", "include": ["x"]}, ".register_map", "has no register 'x'"),
-        ({"register_map": "xy_md02", "include": []}, ".register_map", "has no Modbus registers"),
+        ({"register_map": "../eastron_sdm120"}, ".register_map", "there is no such map"),
+        ({"register_map": "eastron_sdm120", "include": ["x"]}, ".register_map", "has no register 'x'"),
+        ({"register_map": "eastron_sdm120", "include": []}, ".register_map", "has no Modbus registers"),
         (
-            {"register_map": "xy_md02", "properties": {"a/b": GOOD, "a+b": GOOD}},
+            {"register_map": "eastron_sdm120", "properties": {"a/b": GOOD, "a+b": GOOD}},
             ".properties",
             "same MQTT topic 'a_b'",
         ),

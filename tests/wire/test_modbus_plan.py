@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sensor_hub.drivers.base import Point
 from sensor_hub.drivers.modbus import ModbusRtu, ModbusTcp
-from sensor_hub.drivers.modbus_learned import FORGET_S, Learned
+from sensor_hub.drivers.modbus_learned import AGAIN_S, FORGET_S, Learned
 from sensor_hub.drivers.modbus_plan import Limits, Span, blocks_of
 from sensor_hub.drivers.modbus_register import Table
 from sensor_hub.readings import Json
@@ -184,6 +184,62 @@ def test_a_refusal_counts_for_ten_minutes() -> None:
     learned.refuse(regs(5), 100.0)
     assert learned.refused(100.0 + FORGET_S - 1) == {regs(5)}
     assert learned.refused(100.0 + FORGET_S) == frozenset()
+
+
+def test_a_register_that_has_answered_before_is_asked_again_soon_then_less_often() -> None:
+    learned = Learned()
+    learned.answer(regs(0, 9), 0.0, [regs(5), regs(7)])
+    now, waits = 1.0, []
+    for _ in range(8):
+        learned.refuse(regs(5), now, [regs(5)])
+        refused = learned.refused(now)
+        assert learned.refused(now) is refused == {regs(5)}
+        waits.append(next(wait for wait in range(1, 601) if not learned.refused(now + wait)))
+        now += waits[-1]
+    assert waits == [AGAIN_S, 20, 40, 80, 160, 320, FORGET_S, FORGET_S]
+
+
+def test_a_refusal_that_counts_already_does_not_count_for_longer() -> None:
+    learned = Learned()
+    learned.answer(regs(5), 0.0, [regs(5)])
+    learned.refuse(regs(5), 1.0, [regs(5)])
+    learned.refuse(regs(5), 9.0, [regs(5)])
+    assert learned.refused(1.0 + AGAIN_S) == frozenset()
+
+
+def test_a_block_whose_registers_have_all_answered_before_is_asked_again_soon() -> None:
+    learned = Learned()
+    learned.answer(regs(0, 3), 0.0, [regs(0), regs(2)])
+    learned.refuse(regs(0, 3), 1.0, [regs(0), regs(2)])
+    learned.refuse(regs(0, 5), 1.0, [regs(0), regs(4)])
+    assert learned.refused(1.0 + AGAIN_S) == {regs(0, 5)}
+
+
+def test_a_register_that_answers_again_after_its_refusal_is_as_good_as_ever() -> None:
+    learned = Learned()
+    learned.answer(regs(0, 9), 0.0, [regs(5), regs(7)])
+    for span in (regs(0, 9), regs(5)):
+        learned.refuse(span, 1.0, [regs(5)])
+    learned.answer(regs(5), 2.0 + AGAIN_S, [regs(5)])
+    assert learned.refused(3.0 + AGAIN_S) == frozenset()
+    learned.refuse(regs(5), 20.0, [regs(5)])
+    assert learned.refused(20.0 + AGAIN_S) == frozenset()
+
+
+def test_what_answered_before_the_line_was_lost_is_asked_again_soon_when_it_is_back() -> None:
+    learned = Learned()
+    learned.answer(regs(5), 0.0, [regs(5)])
+    learned.forget()
+    learned.refuse(regs(5), 1.0, [regs(5)])
+    assert learned.refused(1.0 + AGAIN_S) == frozenset()
+
+
+def test_a_written_register_is_asked_again_at_once_and_others_are_not() -> None:
+    learned = Learned()
+    for span in (regs(5), regs(6), regs(0, 9)):
+        learned.refuse(span, 1.0, [span])
+    learned.ask_again(regs(5), [regs(5), regs(6), coils(5)], 2.0)
+    assert learned.refused(2.0) == {regs(6), regs(0, 9)}
 
 
 def test_a_device_that_refused_everything_and_woke_up_is_read_as_before() -> None:

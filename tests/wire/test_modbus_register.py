@@ -187,9 +187,15 @@ def test_a_part_of_a_register_is_never_written_blindly() -> None:
         ({"scale": 0.1, "unit": "V"}, PropertySpec("number", True, "V", 0, 6553.5, tolerance=0.05)),
         ({"scale": -2, "bits": 8}, PropertySpec("number", True, None, -510, 0, tolerance=1)),
         ({"step": 5}, PropertySpec("number", True, None, 0, 65535, 5, 0.0)),
+        ({"min": 7}, PropertySpec("number", True, None, 7, 65535, tolerance=0.5, limited=True)),
+        ({"max": 7}, PropertySpec("number", True, None, 0, 7, tolerance=0.5, limited=True)),
+        (
+            {"data_type": "float32", "allowed": [0, 7.5]},
+            PropertySpec("number", True, limited=True, allowed=[0, 7.5]),
+        ),
         ({"data_type": "float64"}, PropertySpec("number", True)),
         ({"bit": 1}, PropertySpec("boolean", True)),
-        ({"values": MODES}, PropertySpec("any", True, choices=("Off", "On", "Auto"))),
+        ({"values": MODES}, PropertySpec("any", True, choices=("Off", "On", "Auto"), limited=True)),
         ({"data_type": "hex", "length": 1, "read": False}, PropertySpec("text", True, readable=False)),
         ({"data_type": "flags", "read_interval": 60}, PropertySpec("text", True, interval_s=60)),
     ],
@@ -221,7 +227,10 @@ def test_the_spec_says_kind_limits_interval_and_how_exactly_it_reads_back(
         ({"truncate": True}, "truncate: has no meaning without values"),
         ({"allowed": [0.5]}, "allowed 0.5 is not on the step of 1"),
         ({"allowed": [70000]}, "allowed 70000 does not fit uint16"),
-        ({"data_type": "string", "length": 1, "pattern": "("}, "must be a regular expression"),
+        ({"data_type": "string", "length": 1, "pattern": "("}, "pattern: is no regular expression"),
+        ({"data_type": "string", "length": 9, "pattern": "(a+)+b"}, "may not repeat what is itself variable"),
+        ({"data_type": "string", "length": 125, "pattern": ".*.*.*.*x"}, "too long on 250 characters"),
+        ({"data_type": "string", "length": 125, "pattern": ".*.*.*.*x"}, "or lower length"),
         ({"pattern": "x"}, "pattern: is not for data_type uint16"),
         ({"read": False}, "neither read nor written"),
         ({"read_interval": 0}, "0.05"),
@@ -231,6 +240,14 @@ def test_the_spec_says_kind_limits_interval_and_how_exactly_it_reads_back(
 )
 def test_keys_that_do_not_fit_together_are_refused(keys: dict[str, Any], says: str) -> None:
     assert says in problem(**keys)
+
+
+def test_a_pattern_may_have_groups_and_is_matched_with_the_whole_text() -> None:
+    name = register(data_type="string", length=4, pattern="(ab|cd)(x*)", write=True)
+    assert name.encode("cdxx") == [0x6364, 0x7878, 0, 0]
+    for text in ("cdxxy", "ycdx"):
+        with pytest.raises(ValueOutOfRange, match="must match"):
+            name.encode(text)
 
 
 @given(

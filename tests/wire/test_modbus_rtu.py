@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -19,6 +21,8 @@ from sensor_hub.drivers import modbus_rtu_client
 from sensor_hub.drivers.base import Point
 from sensor_hub.drivers.modbus import ModbusRtu
 from sensor_hub.drivers.modbus_frames import Expected, crc_of, rtu_answers, rtu_strangers
+from sensor_hub.drivers.modbus_plan import Span
+from sensor_hub.drivers.modbus_probe import probe_of, read_request
 from sensor_hub.errors import (
     BrokenFrame,
     DeviceRefused,
@@ -309,6 +313,27 @@ def test_a_register_that_is_refused_is_told_once() -> None:
     assert [(event["event"], event["property"]) for event in told] == [("register refused", "b")]
 
 
+def test_a_register_that_was_refused_once_is_read_again_once_it_is_written() -> None:
+    replies = NO_SUCH_ADDRESS, HELD_30, echo, HELD_10, HELD_30
+    fields: dict[str, Json] = {
+        "a": register("holding", 10, write=True),
+        "b": register("holding", 30),
+    }
+    with device(*replies, sensors=(sensor(unit_id=1, properties=fields),)) as (driver, _):
+        assert driver.read("s1") == {"b": 8}
+        driver.write("s1", {"a": 540})
+        assert driver.read("s1") == {"a": 540, "b": 8}
+
+
+def test_who_wants_just_a_register_asks_for_it_though_it_was_refused() -> None:
+    replies = NO_SUCH_ADDRESS, HELD_30
+    with device(*replies, sensors=(holding(a=10, b=30),)) as (driver, _):
+        driver.read("s1")
+        points = [Point("s1", "a"), Point("s1", "b")]
+        assert [block.points for block in driver.plan(points)] == [(points[1],)]
+        assert [block.points for block in driver.plan_all(points)] == [(points[0],), (points[1],)]
+
+
 def test_the_only_register_of_a_sensor_is_asked_for_again_and_again() -> None:
     with device(NO_SUCH_ADDRESS, NO_SUCH_ADDRESS, HELD_10, sensors=(holding(a=10),)) as (driver, peer):
         for _ in range(2):
@@ -567,38 +592,128 @@ def test_after_a_lost_answer_the_next_read_is_good() -> None:
         assert time.monotonic() - started < SHORT_S
 
 
+Held = Callable[[int], int]  # what a register holds, by its address
+
+
+def answered_from(held: Held, request: bytes) -> bytes:
+    unit_id, function, address, count = struct.unpack_from(">BBHH", request)
+    words = struct.pack(f">{count}H", *(held(address + number) for number in range(count)))
+    adu = bytes([unit_id, function, len(words)]) + words
+    return adu + crc_of(adu)
+
+
 class OneBehind:
     """An adapter that lets each answer out when the next request goes in, however long that takes."""
 
-    def __init__(self) -> None:
-        self._behind = b""
+    def __init__(self, held: Held) -> None:
+        self._held, self._behind = held, b""
 
     def __call__(self, request: bytes) -> bytes:
-        said, self._behind = self._behind, ANSWER_22_5 if request[3] == 1 else ANSWER_60_0
+        said, self._behind = self._behind, answered_from(self._held, request)
         return said
+
+
+def temperature_and_humidity(address: int) -> int:
+    return {1: 225, 2: 600}.get(address, 0)
 
 
 def test_an_answer_that_comes_with_the_next_request_is_never_the_value_of_another_register(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whether the next request follows at once or when nothing late is expected any more."""
-    monkeypatch.setattr("sensor_hub.drivers.modbus_rtu_client._LATE_FACTOR", 0.5)
+    monkeypatch.setattr("sensor_hub.drivers.modbus_rtu_client.LATE_FACTOR", 0.5)
     got: dict[str, list[Json]] = {"s1": [], "s2": []}
-    with device(*[OneBehind()] * 100) as (driver, peer):
+    with device(*[OneBehind(temperature_and_humidity)] * 100) as (driver, _):
         for sensor_id in ("s1", "s2", "s1", "s1", "s2", "s2", "s1", "s2"):
             with suppress(ReadTimeout):
                 got[sensor_id].append(driver.read(sensor_id)["value"])
     assert got == {"s1": [22.5] * 3, "s2": [60.0] * 4}
 
 
+def test_two_equal_answers_in_a_row_do_not_prove_that_none_is_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two switches on such a line: the first goes off, as the second is, and on again."""
+    monkeypatch.setattr("sensor_hub.drivers.modbus_rtu_client.LATE_FACTOR", 0.5)
+    holds = {0: 1, 1: 0}
+    first, second = (sensor(f"s{at}", unit_id=3, register=register(address=at)) for at in holds)
+    with device(*[OneBehind(lambda at: holds.get(at, 0))] * 100, sensors=(first, second)) as (driver, _):
+        with pytest.raises(ReadTimeout):
+            driver.read("s0")
+        assert driver.read("s0") == {"value": 1}
+        holds[0] = 0
+        assert driver.read("s0") == {"value": 1}  # it was behind, but it is its own
+        assert driver.read("s1") == {"value": 0}
+        holds[0] = 1
+        assert driver.read("s0") == {"value": 1}
+
+
+def counting() -> Held:
+    """Registers that hold something else each time."""
+    numbers = itertools.count(200)
+    return lambda _: next(numbers) % 60000
+
+
+@pytest.mark.parametrize("says_to_probe", ["an answer", "a refusal", "nothing"])
+def test_one_lost_answer_does_not_double_the_traffic_of_live_values(says_to_probe: str) -> None:
+    """Whatever the device makes of a read that is one register longer."""
+    held, lose = counting(), [False]
+
+    def live(request: bytes) -> bytes:
+        if lose.pop() if lose else False:
+            return b""
+        if request[5] == 1 or says_to_probe == "an answer":
+            return answered_from(held, request)
+        return hexed("03 84 02 C2 C1") if says_to_probe == "a refusal" else b""
+
+    with device(*[live] * 200) as (driver, peer):
+        driver.read("s1")
+        lose.append(True)
+        with pytest.raises(ReadTimeout):
+            driver.read("s1")
+        driver.read("s2")
+        driver.read("s1")
+        before = len(peer.requests)
+        assert before <= 8
+        for _ in range(20):
+            driver.read("s1")
+            driver.read("s2")
+        assert len(peer.requests) == before + 40
+
+
 def test_after_a_lost_answer_another_register_is_asked_for_twice_once() -> None:
-    with device(ANSWER_22_5, b"", ANSWER_60_0, ANSWER_60_0, ANSWER_60_0, ANSWER_22_5) as (driver, peer):
+    two = hexed("03 04 04 02 58 00 00")
+    replies = ANSWER_22_5, b"", ANSWER_60_0, ANSWER_60_0, two + crc_of(two), ANSWER_60_0, ANSWER_22_5
+    with device(*replies) as (driver, peer):
         assert driver.read("s1") == {"value": 22.5}
         with pytest.raises(ReadTimeout):
             driver.read("s1")
         assert [driver.read("s2"), driver.read("s2")] == [{"value": 60.0}] * 2
         assert driver.read("s1") == {"value": 22.5}
-        assert len(peer.requests) == 6
+        assert len(peer.requests) == 7
+        assert peer.requests[4][:6] == hexed("03 04 00 02 00 02")  # longer: its answer is nobody else's
+
+
+@pytest.mark.parametrize(
+    ("span", "never_read", "asks_for"),
+    [
+        (Span("holding", 10, 4), [], Span("holding", 10, 3)),
+        (Span("holding", 10, 1), [], Span("holding", 10, 2)),
+        (Span("holding", 10, 1), [Span("holding", 11, 1)], Span("holding", 9, 2)),
+        (Span("holding", 10, 1), [Span("input", 11, 1)], Span("holding", 10, 2)),
+        (Span("holding", 65535, 1), [], Span("holding", 65534, 2)),
+        (Span("input", 0, 1), [Span("input", 1, 1)], None),
+        (Span("coil", 3, 9), [], Span("coil", 3, 1)),
+        (Span("discrete", 3, 8), [], Span("discrete", 3, 16)),
+        (Span("coil", 65535, 1), [], Span("coil", 65527, 9)),
+    ],
+)
+def test_what_tells_whether_an_answer_is_behind_has_another_length_and_reads_nothing_forbidden(
+    span: Span, never_read: list[Span], asks_for: Span | None
+) -> None:
+    request = read_request(7, span)
+    probe = probe_of(request, never_read)
+    assert probe == (None if asks_for is None else read_request(7, asks_for))
+    if probe is not None:
+        assert Expected.to(probe).length != Expected.to(request).length
 
 
 def test_a_silent_unit_does_not_hold_up_another_one() -> None:

@@ -141,6 +141,45 @@ def test_a_broadcast_behind_a_gateway_is_refused() -> None:
         assert peer.requests == []
 
 
+OWN = sensor(unit_id=0, register=register("holding", 1, write=True))
+ASKED = "00 03 00 01 00 01"
+WRITTEN = "00 06 00 01 00 05"
+
+
+def test_unit_0_is_written_only_after_it_has_answered_a_read() -> None:
+    replies = frame(1, "00 03 02 00 E1"), frame(2, WRITTEN), frame(3, WRITTEN)
+    with device(*replies, sensors=(OWN,)) as (driver, peer):
+        assert [driver.write("s1", {"value": 5}) for _ in range(2)] == [{"value": 5}] * 2
+        assert [request[6:] for request in peer.requests] == [hexed(ASKED), hexed(WRITTEN), hexed(WRITTEN)]
+
+
+@pytest.mark.parametrize(("said", "error"), [(b"", ReadTimeout), (frame(1, "00 83 0A"), DeviceRefused)])
+def test_unit_0_of_a_gateway_is_not_written_even_if_it_is_the_only_sensor(
+    said: bytes, error: type[Exception]
+) -> None:
+    with device(said, sensors=(OWN,)) as (driver, peer):
+        with pytest.raises(error):
+            driver.write("s1", {"value": 5})
+        assert [request[6:] for request in peer.requests] == [hexed(ASKED)]
+
+
+def test_unit_0_that_cannot_be_read_is_not_written() -> None:
+    mute = sensor(unit_id=0, register=register("holding", 1, write=True, read=False))
+    with device(sensors=(mute,)) as (driver, peer):
+        with pytest.raises(InvalidCommand, match="it is written after it has answered a read"):
+            driver.write("s1", {"value": 5})
+        assert peer.requests == []
+
+
+def test_on_a_new_connection_unit_0_is_read_again_before_it_is_written() -> None:
+    replies = frame(1, "00 03 02 00 E1"), frame(1, "00 03 02 00 E1"), frame(2, WRITTEN)
+    with device(*replies, sensors=(OWN,)) as (driver, peer):
+        driver.read("s1")
+        driver.connect()
+        assert driver.write("s1", {"value": 5}) == {"value": 5}
+        assert [request[6:] for request in peer.requests] == [hexed(ASKED), hexed(ASKED), hexed(WRITTEN)]
+
+
 def test_neighbours_are_read_at_once() -> None:
     two = sensor(unit_id=3, properties={"t": register(address=1), "h": register(address=2)})
     with device(frame(1, "03 04 04 00 E1 02 58"), sensors=(two,)) as (driver, peer):

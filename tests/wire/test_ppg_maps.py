@@ -19,10 +19,12 @@ from sensor_hub.drivers.modbus_register import Register
 from sensor_hub.drivers.ppg_map import Tables, definition_of
 from sensor_hub.drivers.register_maps import MapError, RegisterMap
 from sensor_hub.errors import ReadFailed, ValueOutOfRange
+from sensor_hub.properties import check_range
 from sensor_hub.readings import Json
 
 HEADER = "variable name,documented name,data type,register,unit,values,writable,read interval"
 DOWNLOADED = Path(__file__).resolve().parents[3] / "shared/data/register-maps"
+OUR_OWN = Path(__file__).resolve().parent / "register_maps"
 
 
 def rows(*lines: str, header: str = HEADER, file: str = "x.csv") -> list[ppg_tables.Row]:
@@ -547,13 +549,6 @@ def test_a_table_of_too_many_rows_is_refused() -> None:
 
 # -- real ones ---------------------------------------------------------------------------------------------------
 
-REAL = {
-    "eg4_v58": 569,
-    "hdhk_16ch_ac_module": 60,
-    "pace_bms_v1.3": 105,
-    "srne_v3.9": 70,
-    "v0.14": 151,
-}
 EXPLAINED = (
     "is no range, list or codes: not enforced",
     "is taken: it is called",
@@ -565,15 +560,77 @@ EXPLAINED = (
 )
 
 
-@pytest.mark.skipif(not DOWNLOADED.is_dir(), reason="needs published definitions beside the checkout")
-@pytest.mark.parametrize(("name", "count"), REAL.items())
-def test_a_published_definition_loads_and_every_note_is_explained(name: str, count: int) -> None:
+def test_a_definition_in_files_is_loaded_with_its_settings_codes_and_override() -> None:
+    """One of our own making in tests/wire/register_maps."""
+    found = register_maps.load("example_pump_v1.2", OUR_OWN, read_interval_s=1.0)
+    registers = found.registers
+    raw = {"setpoint": [0xFFCE], "mode": [2], "fan_level": [0x0903], "serial_number": [0x4142, 0x3031, 0, 0]}
+    raw |= {"status_value": [3], "flow": [7], "heat": [1, 2], "outside_temperature": [0x8500]}
+    assert {name: item.decode(raw[name]) for name, item in registers.items()} == {
+        "setpoint": -5.0,
+        "mode": "cool",
+        "fan_level": 3,
+        "serial_number": "AB01",
+        "status_value": "defrost,alarm",
+        "flow": 3.5,
+        "heat": 6553.8,
+        "outside_temperature": -5,
+    }
+    assert {name: item.unit for name, item in registers.items() if item.unit} == {
+        "setpoint": "°C",
+        "flow": "l/min",
+        "heat": "kWh",
+        "outside_temperature": "°C",
+    }
+    assert [name for name, item in registers.items() if item.write] == list(registers)[:4]
+    assert {name: item.interval_s for name, item in registers.items() if item.interval_s != 2} == {
+        "serial_number": 60,
+        "heat": 10,
+    }
+    assert (found.line.max_registers, found.line.delay_ms, found.line.baudrate) == (20, 100, 9600)
+    assert found.never_read == (Span("holding", 30, 1),)
+    assert [note.rpartition(", ")[2] for note in found.notes] == [
+        "documented name: 'status' is taken: it is called 'status_value'"
+    ]
+
+
+def written(name: str, value: Json, point: Register) -> bool | list[int]:
+    check_range(name, value, point.spec(writable=True))
+    return point.encode(value, [0] * point.count)
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("setpoint", 30.0, 30.1),
+        ("mode", "heat", 3),
+        ("fan_level", 4, 2),
+        ("serial_number", "AB01CD23", "ab01cd23"),
+    ],
+)
+def test_what_a_definition_in_files_allows_is_all_that_can_be_written(
+    name: str, good: Json, bad: Json
+) -> None:
+    point = register_maps.load("example_pump_v1.2", OUR_OWN).registers[name]
+    assert written(name, good, point)
+    with pytest.raises(ValueOutOfRange):
+        written(name, bad, point)
+
+
+PUBLISHED = sorted(path.name.removesuffix(".json") for path in DOWNLOADED.glob("*.json"))
+
+
+@pytest.mark.skipif(not PUBLISHED, reason="needs published definitions beside the checkout")
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_definition_loads_and_every_note_is_explained(name: str) -> None:
+    """All that are there."""
     found = register_maps.load(name, DOWNLOADED)
-    assert len(found.registers) == count
+    assert found.registers
+    assert all(item.decode([0] * item.count) is not None for item in found.registers.values())
     assert [note for note in found.notes if not any(words in note for words in EXPLAINED)] == []
 
 
-@pytest.mark.skipif(not DOWNLOADED.is_dir(), reason="needs published definitions beside the checkout")
+@pytest.mark.skipif(not PUBLISHED, reason="needs published definitions beside the checkout")
 def test_values_of_published_definitions() -> None:
     inverter = register_maps.load("v0.14", DOWNLOADED, read_interval_s=2).registers
     assert inverter["system_status"].decode([3]) == "Fault"

@@ -21,6 +21,7 @@ from sensor_hub.errors import (
     ReadFailed,
     ReadTimeout,
     TransportDown,
+    ValueOutOfRange,
 )
 from sensor_hub.readings import Json
 from tests.support import eventually
@@ -490,12 +491,63 @@ def test_a_hard_stop_opens_the_relay() -> None:
 
 @pytest.mark.parametrize(
     ("asked", "request_line"),
-    [(16, "$SC 16 V^65"), (6.0, "$SC 6 V^54"), (80, "$SC 32 V^63"), (1, "$SC 6 V^54"), (-5, "$SC 6 V^54")],
+    [(16, "$SC 16 V^65"), (6.0, "$SC 6 V^54"), (32, "$SC 32 V^63")],
 )
-def test_a_current_is_kept_within_what_the_charger_allows(asked: Json, request_line: str) -> None:
+def test_a_current_that_the_charger_allows_is_sent_as_asked(asked: Json, request_line: str) -> None:
     with charger(Model({**FIRMWARE, "SC": "OK"})) as (driver, peer):
-        driver.write("ev", {"current_limit": asked})
+        assert driver.write("ev", {"current_limit": asked}) == {"current_limit": asked}
         assert sent(peer, "GC", "SC") == ["$GC^20", request_line]
+
+
+@pytest.mark.parametrize(("limits", "highest"), [("6 80 16 32", 32), ("6 24 16 32", 24)])
+def test_of_a_current_beyond_the_chargers_own_only_that_is_sent(limits: str, highest: int) -> None:
+    with charger(Model({**FIRMWARE, "GC": f"OK {limits}", "SC": "OK"})) as (driver, peer):
+        driver.write("ev", {"current_limit": 40})
+        assert [each.partition("^")[0] for each in sent(peer, "SC")] == [f"$SC {highest} V"]
+
+
+def test_a_current_that_was_lessened_and_cannot_be_read_again_is_no_success() -> None:
+    answers: list[bytes | list[bytes]] = [framed("$OK 6 80 16 32"), b""]
+    with charger(known({"$GC^20": answers, "$SC 32 V^63": OK})) as (driver, _), pytest.raises(ReadTimeout):
+        driver.write("ev", {"current_limit": 40})
+
+
+@pytest.mark.parametrize(("low", "asked"), [(6, 5), (6, -5), (10, 9), (48, 16)])
+def test_a_current_below_the_chargers_least_is_refused_and_never_raised(low: int, asked: int) -> None:
+    with charger(Model({**FIRMWARE, "GC": f"OK {low} 80 48 80", "SC": "OK", "FE": "OK"})) as (driver, peer):
+        with pytest.raises(ValueOutOfRange, match=f"must be at least {low}"):
+            driver.write("ev", {"enabled": True, "current_limit": asked})
+        assert sent(peer, "SC", "FE") == []
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        "3600 1000 16 32",
+        "3600 3600 3600 3600",
+        "70 80 16 32",
+        "48 16 16 80",
+        "200 200 200 200",
+        "-5 -5 -5 -5",
+        "6 80 3600 32",
+        "6 80 5 32",
+        "6 3600 16 32",
+        "0 80 16 32",
+    ],
+)
+def test_limits_that_no_charger_has_are_no_reading_and_nothing_is_sent(limits: str) -> None:
+    with charger(Model({**FIRMWARE, "GC": f"OK {limits}", "SC": "OK"})) as (driver, peer):
+        assert isinstance(failure(driver, "current_min"), ReadFailed)
+        with pytest.raises(ReadFailed, match=r"unusable answer to \$GC"):
+            driver.write("ev", {"current_limit": 16})
+        assert sent(peer, "SC") == []
+
+
+def test_a_charger_that_does_not_tell_its_limits_is_sent_what_was_asked() -> None:
+    table = {name: answer for name, answer in FIRMWARE.items() if name != "GC"} | {"SC": "OK"}
+    with charger(Model(table)) as (driver, peer):
+        assert driver.write("ev", {"current_limit": 20}) == {"current_limit": 20}
+        assert [each.partition("^")[0] for each in sent(peer, "SC")] == ["$SC 20 V"]
 
 
 @pytest.mark.parametrize("answer", ["OK", "OK 20", "NK 16"])
