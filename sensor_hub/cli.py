@@ -15,10 +15,11 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from sensor_hub import __version__, cli_bus, config, health, launcher, limits, runtime, wire
+from sensor_hub import __version__, cli_bus, cli_emulate, config, health, launcher, limits, runtime, wire
 from sensor_hub.clients import AggregatorClient
 from sensor_hub.drivers import check_options
 from sensor_hub.errors import ConfigError, HubError
+from sensor_hub.outputs import check_output
 from sensor_hub.readings import Json, Snapshot, Status
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -126,7 +127,7 @@ def check_config(
         environ = dict(config.environment())
         if file is not None:
             environ.pop("INSTANCE_NAME", None)  # the file's own name counts
-        report = config.read(environ, file=file, check_options=check_options)
+        report = config.read(environ, file=file, check_options=check_options, check_output=check_output)
         name = str(file) if file is not None else "configuration"
         if report.problems:
             failed = True
@@ -160,13 +161,13 @@ def health_command(context: typer.Context) -> None:
     """Exit code 0 when the instance is well; else 1, with the reasons."""
     instance_id = _instance(context)
     found = health.reasons(instance_id)
-    for reason in found:
-        print(reason)
-    if found:
-        raise typer.Exit(1)
     running = runtime.read_instance(instance_id)
     idle = running is not None and not running.enabled
-    print(f"{instance_id} is healthy" + (" (disabled: idle)" if idle else ""))
+    well = f"{instance_id} is healthy" + (" (disabled: idle)" if idle else "")
+    for line in [*(found or [well]), *health.notes(instance_id)]:
+        print(line)
+    if found:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -228,6 +229,7 @@ def watch(context: typer.Context) -> None:
 
 for tool in (cli_bus.decode, cli_bus.scan):
     app.command()(tool)
+app.command(context_settings=cli_emulate.CONTEXT)(cli_emulate.emulate)
 
 
 class _Plain:

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -22,8 +23,10 @@ from sensor_hub.demo import Narrator, where_to_look
 from sensor_hub.drivers import check_options
 from sensor_hub.errors import ConfigError, Problem
 from sensor_hub.log_output import LAST_LINES_S, LogOutput, log_output, relay
+from sensor_hub.outputs import check_output
 from sensor_hub.ports import PortTaken, Reservation, check_host
 from sensor_hub.stopping import StopOnSignal, adopt_orphans, end_what_is_left, reap_until_gone
+from sensor_hub.store_file import why_not_lasting
 
 log = logs.get(__name__)
 
@@ -52,7 +55,7 @@ class Plan:
 
 def run(environ: Mapping[str, str], overrides: Mapping[str, str], *, demo: bool = False) -> int:
     """Run the instance until a signal or its end; the exit code. Raises ConfigError (exit code 78)."""
-    report = config.read(environ, overrides=overrides, check_options=check_options)
+    report = config.read(environ, overrides=overrides, check_options=check_options, check_output=check_output)
     if report.config is None:
         raise ConfigError(report.problems)
     with log_output() as output:
@@ -87,6 +90,9 @@ def _run(
         if not hub.enabled:
             return idle(hub, stop)
         plan = prepare(environ, overrides, report, reservation, demo=demo)
+        if reason := why_not_lasting(plan.hub.data_dir):
+            remedy = "mount a volume at /data, or let DATA_DIR name a folder that lasts"
+            log.warning("queues will not last", reason=reason, remedy=remedy)
         if demo:
             print("\n".join(where_to_look(plan.hub, embedded_broker=plan.embedded_broker)), flush=True)
             Narrator(plan.hub).start()
@@ -114,6 +120,7 @@ def claimed(instance_id: str) -> Iterator[Path]:
             ) from None
         for leftover in ("instance.json", "bridge.json", "fatal.json", "supervisor.sock"):
             (directory / leftover).unlink(missing_ok=True)
+        shutil.rmtree(directory / "queues", ignore_errors=True)
         try:
             yield directory
         finally:
@@ -156,7 +163,7 @@ def prepare(
             settings |= {"MQTT_HOST": LOOPBACK, "MQTT_PORT": str(_broker_port(report, reservation))}
     except PortTaken as error:
         raise ConfigError([Problem("ports", str(error))]) from error
-    hub = config.load(environ, overrides=settings, check_options=check_options)
+    hub = config.load(environ, overrides=settings, check_options=check_options, check_output=check_output)
     ports = ", ".join(f"{name} {service.port}" for name, service in hub.services.items())
     log.info("ports reserved", instance=hub.instance_id, ports=ports)
     return Plan(hub, settings, broker)

@@ -15,9 +15,13 @@ from sensor_hub.errors import ConfigError
 _PR_SET_PDEATHSIG = 1
 
 
-def configured(service: str, check_options: config.OptionsCheck | None = None) -> HubConfig:
+def configured(
+    service: str,
+    check_options: config.OptionsCheck | None = None,
+    check_output: config.OutputCheck | None = None,
+) -> HubConfig:
     """This process's configuration, its logging set up. Ends the process with 78 and a line per problem."""
-    report = config.read(config.environment(), check_options=check_options)
+    report = config.read(config.environment(), check_options=check_options, check_output=check_output)
     sys.excepthook = _tell_last_words
     if report.config is not None:
         logs.set_up(service, report.config)

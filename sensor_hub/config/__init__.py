@@ -14,7 +14,14 @@ from sensor_hub.config import values
 from sensor_hub.config.dotenv_file import read_dotenv
 from sensor_hub.config.emulated import Emulation
 from sensor_hub.config.instance_file import Document, document_of, read_json
-from sensor_hub.config.model import HubConfig, Parallelism, Report, SensorConfig, TransportConfig
+from sensor_hub.config.model import (
+    HubConfig,
+    OutputConfig,
+    Parallelism,
+    Report,
+    SensorConfig,
+    TransportConfig,
+)
 from sensor_hub.config.problems import Problems
 from sensor_hub.config.secrets import SecretText, Vault, read_secret_lines, url_secrets
 from sensor_hub.config.sensors import Inventory, take_inventory
@@ -32,9 +39,19 @@ from sensor_hub.config.transports import Common
 from sensor_hub.config.values import BadValueError
 from sensor_hub.errors import ConfigError, Problem
 
-__all__ = ["SETTINGS", "OptionsCheck", "Variable", "environment", "load", "log_settings", "read"]
+__all__ = [
+    "SETTINGS",
+    "OptionsCheck",
+    "OutputCheck",
+    "Variable",
+    "environment",
+    "load",
+    "log_settings",
+    "read",
+]
 
 OptionsCheck = Callable[[TransportConfig, Sequence[SensorConfig]], Iterable[Problem]]
+OutputCheck = Callable[[OutputConfig], Iterable[Problem]]
 SECRETS_DIR = Path("/run/secrets")
 _CHECKOUT = Path(__file__).resolve().parents[2]  # /app in the image
 
@@ -46,6 +63,7 @@ def load(
     overrides: Mapping[str, str] | None = None,
     file: Path | None = None,
     check_options: OptionsCheck | None = None,
+    check_output: OutputCheck | None = None,
     secrets_dir: Path = SECRETS_DIR,
 ) -> HubConfig:
     """The configuration of `environ` (default: this process's). Raises ConfigError with all problems."""
@@ -55,6 +73,7 @@ def load(
         overrides=overrides,
         file=file,
         check_options=check_options,
+        check_output=check_output,
         secrets_dir=secrets_dir,
     )
     if report.config is None:
@@ -69,15 +88,16 @@ def read(
     overrides: Mapping[str, str] | None = None,
     file: Path | None = None,
     check_options: OptionsCheck | None = None,
+    check_output: OutputCheck | None = None,
     secrets_dir: Path = SECRETS_DIR,
 ) -> Report:
     """Read and check everything: variables, `.env` and instance file below `root`, mounted secrets.
 
     `overrides`: values from the command line by variable name. `file`: check this instance file; its id
     counts as INSTANCE_NAME when that is not set. `check_options` knows the drivers: it is asked about each
-    line that is well formed, with its sensors.
+    line that is well formed, with its sensors; `check_output` knows the outputs.
     """
-    return _Reader(environ, root, overrides or {}, file, secrets_dir).read(check_options)
+    return _Reader(environ, root, overrides or {}, file, secrets_dir).read(check_options, check_output)
 
 
 class _Reader:
@@ -107,7 +127,7 @@ class _Reader:
         self.root = (root or found_root or _CHECKOUT).absolute()
         self._dotenv = read_dotenv(self.root / ".env", self.problems)
 
-    def read(self, check_options: OptionsCheck | None) -> Report:
+    def read(self, check_options: OptionsCheck | None, check_output: OutputCheck | None) -> Report:
         """The outcome."""
         document, instance_id, own_levels = self._instance()
         settings = resolve([*self._dotenv, *own_levels], self.problems)
@@ -124,9 +144,10 @@ class _Reader:
         check_together(settings, emulation, self.problems)
         if check_options is not None:
             for transport, sensors in inventory.lines():
-                found = list(check_options(transport, sensors))
-                self.problems.extend(problem for problem in found if problem.fatal)
-                self.warnings.extend(problem for problem in found if not problem.fatal)
+                self._note(check_options(transport, sensors))
+        if check_output is not None:
+            for output in inventory.outputs:
+                self._note(check_output(output))
         config = None
         if not self.problems:
             config = self._config(settings, instance_id, enabled, inventory, emulation)
@@ -134,6 +155,11 @@ class _Reader:
         derived |= derived_defaults(settings)
         problems = self.problems.listed(self.secrets)
         return Report(config, problems, settings.settings(derived), self.warnings)
+
+    def _note(self, found: Iterable[Problem]) -> None:
+        found = list(found)
+        self.problems.extend(problem for problem in found if problem.fatal)
+        self.warnings.extend(problem for problem in found if not problem.fatal)
 
     def _instance(self) -> tuple[Document, str, list[Given]]:
         """The instance's file and id, and the levels above `.env`."""
@@ -202,8 +228,11 @@ class _Reader:
             data_dir=settings.get("DATA_DIR", Path) or data_dir(self.root),
             journal_entries=settings.known("JOURNAL_ENTRIES", int),
             journal_bytes=settings.known("JOURNAL_MIB", int) * 1024 * 1024,
+            queue_entries=settings.known("QUEUE_ENTRIES", int),
+            queue_bytes=settings.known("QUEUE_MIB", int) * 1024 * 1024,
             emulator=emulation.config(settings),
             home_assistant=home_assistant_config(settings),
+            outputs=tuple(inventory.outputs),
         )
 
 

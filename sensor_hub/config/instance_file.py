@@ -28,7 +28,7 @@ _PLACES = ("config", "connection", "")  # the one that wins first; "" is the top
 SETTING_KEYS: Mapping[str, str] = {
     variable.file_key: variable.name for variable in SETTINGS if variable.file_key
 }
-LIST_KEYS = ("transports", "sensors", "devices", "groups")
+LIST_KEYS = ("transports", "sensors", "devices", "groups", "outputs")
 CONFIG_KEYS = (*SETTING_KEYS, *LIST_KEYS)
 
 

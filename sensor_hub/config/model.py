@@ -133,6 +133,20 @@ class SensorConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputConfig:
+    """One way out beside MQTT. `options` are for its type, which validates them."""
+
+    output_id: str
+    output_type: str
+    path: str
+    options: Mapping[str, Json] = field(default_factory=dict)
+    enabled: bool = True
+    parallelism: Parallelism = Parallelism.PROCESS  # or THREAD, of the bridge's process
+    queue_entries: int = 1_000_000
+    queue_bytes: int = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
 class GroupConfig:
     """Devices that are commanded together."""
 
@@ -174,8 +188,11 @@ class HubConfig:
     data_dir: Path  # for what must last; may not exist
     journal_entries: int
     journal_bytes: int
+    queue_entries: int  # of the MQTT output's queue
+    queue_bytes: int
     emulator: EmulatorConfig | None = None
     home_assistant: HomeAssistantConfig = HomeAssistantConfig()
+    outputs: Sequence[OutputConfig] = ()
 
     def sensor(self, sensor_id: str) -> SensorConfig | None:
         """The sensor of that id, or None."""

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sensor_hub.config import values
 from sensor_hub.config.emulated import LINE_ID, Emulation
 from sensor_hub.config.instance_file import Document
-from sensor_hub.config.model import GroupConfig, SensorConfig, TransportConfig
+from sensor_hub.config.model import GroupConfig, OutputConfig, SensorConfig, TransportConfig
+from sensor_hub.config.outputs import MQTT, output_names, parse_outputs
 from sensor_hub.config.problems import Fields, Problems, join
 from sensor_hub.config.transports import (
     HTTP_TIMEOUT_S,
-    OUTPUT_NAMES,
     TIMEOUT_RANGE_S,
     Common,
     http_transport,
     http_transport_id,
-    output_names,
     parse_transports,
 )
 from sensor_hub.readings import Json
@@ -29,9 +28,9 @@ _STALE_RANGE_S = (0.1, 604_800.0)
 
 @dataclass(slots=True)
 class Inventory:
-    """What an instance file names: lines, devices, groups.
+    """What an instance file names: lines, devices, groups, outputs.
 
-    `transport_ids` and `sensor_paths` (id to path) also name what is not well formed.
+    `transport_ids`, `sensor_paths` (id to path) and `output_names` also name what is not well formed.
     """
 
     transports: dict[str, TransportConfig]
@@ -39,6 +38,8 @@ class Inventory:
     groups: list[GroupConfig] = field(default_factory=list)
     transport_ids: set[str] = field(default_factory=set)
     sensor_paths: dict[str, str] = field(default_factory=dict)
+    outputs: list[OutputConfig] = field(default_factory=list)
+    output_names: tuple[str, ...] = (MQTT,)
 
     def lines(self) -> Iterator[tuple[TransportConfig, list[SensorConfig]]]:
         """Each line with its devices."""
@@ -52,8 +53,10 @@ def take_inventory(
     """Everything in the file, with a problem for all that is wrong. Emulated sensors get their place."""
     entries = list(_entries(document, problems))
     is_emulated = [not fields.has("transport") and not fields.has("url") for fields, _ in entries]
+    outputs, names = parse_outputs(document, problems)
+    common = replace(common, outputs=names)
     transports, ids = parse_transports(document, problems, (LINE_ID,) if any(is_emulated) else (), common)
-    inventory = Inventory(transports, transport_ids=ids)
+    inventory = Inventory(transports, transport_ids=ids, outputs=outputs, output_names=names)
     for fields, lenient in entries:
         sensor = _Builder(fields, lenient, inventory, emulation, poll_interval_s).build()
         if sensor is not None:
@@ -104,9 +107,11 @@ class _Builder:
         enabled = fields.take("enabled", values.boolean, True)
         model = fields.take("model", values.text, "")
         stale_after_s = fields.take("stale_after", values.number(*_STALE_RANGE_S), 0.0)
-        bridge = fields.take("bridge", output_names, None)
+        bridge = fields.take("bridge", output_names(self._inventory.output_names), None)
         emulated = not fields.has("transport") and not fields.has("url")
         transport, options = self._line(sensor_id, sensor_type, enabled, bridge)
+        if emulated and bridge is None:
+            bridge = self._inventory.output_names
         if transport is None or not fields.ok or sensor_id is None or sensor_type is None:
             return None
         return SensorConfig(
@@ -196,7 +201,7 @@ class _Builder:
             path=fields.path,
             poll_interval_s=self._poll_interval_s,
             timeout_s=timeout_s,
-            bridge=OUTPUT_NAMES if bridge is None else bridge,
+            bridge=self._inventory.output_names if bridge is None else bridge,
         )
         self._inventory.transports[transport.transport_id] = transport
         timeout: dict[str, Json] = {"timeout_s": timeout_s} if has_timeout else {}

@@ -11,11 +11,10 @@ from urllib.parse import urlsplit
 from sensor_hub.config import values
 from sensor_hub.config.instance_file import Document
 from sensor_hub.config.model import Handler, Parallelism, TransportConfig, WriteChecks
+from sensor_hub.config.outputs import MQTT, output_names
 from sensor_hub.config.problems import Fields, Problems
-from sensor_hub.config.values import Parser
 from sensor_hub.readings import Json
 
-OUTPUT_NAMES: Sequence[str] = ("mqtt",)  # what `bridge` may name
 HTTP_DRIVER = "http_json"
 HTTP_TIMEOUT_S = 3.0
 TIMEOUT_RANGE_S = (0.01, 300.0)
@@ -27,17 +26,11 @@ class Common:
 
     parallelism: Parallelism = Parallelism.AUTO
     register_maps: Path | None = None  # the users' folder of device definitions
+    outputs: Sequence[str] = (MQTT,)  # what `bridge` may name, and names by default
 
 
 def _parallelism(value: Json) -> Parallelism:
     return Parallelism(values.choice(tuple(Parallelism))(value))
-
-
-def output_names(value: Json) -> tuple[str, ...]:
-    """Parser of `bridge`: names of outputs, or one name."""
-    names = value if isinstance(value, list) else [value]
-    known: Parser[str] = values.choice(OUTPUT_NAMES, what="a list of")
-    return tuple(dict.fromkeys(known(name) for name in names))
 
 
 def parse_transports(
@@ -110,7 +103,7 @@ def _transport(fields: Fields, transport_id: str, common: Common) -> TransportCo
         register_maps=common.register_maps,
         reconnect_backoff_s=fields.take("reconnect_backoff_ms", values.number(10, 600_000), 1000.0) / 1000,
         reconnect_timeout_s=fields.take("reconnect_timeout_sec", values.number(0, 31_536_000), 0.0),
-        bridge=fields.take("bridge", output_names, tuple(OUTPUT_NAMES)),
+        bridge=fields.take("bridge", output_names(common.outputs), tuple(common.outputs)),
         device_name=fields.take("device_name", values.text, ""),
         manufacturer=fields.take("manufacturer", values.text, ""),
         model=fields.take("model", values.text, ""),
@@ -132,7 +125,7 @@ def http_transport(
     path: str,
     poll_interval_s: float,
     timeout_s: float = HTTP_TIMEOUT_S,
-    bridge: Iterable[str] = OUTPUT_NAMES,
+    bridge: Iterable[str] = (MQTT,),
     emulated: bool = False,
 ) -> TransportConfig:
     """The line of one sensor with a URL of its own."""

@@ -116,7 +116,10 @@ class ModbusSensor(Settings):
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A kind of device: its registers by property and what it can take; `notes` are worth a warning."""
+    """A kind of device: its registers by property and what it can take; `notes` are worth a warning.
+
+    `of_map`: the properties that a register map describes; their limits say what the device holds.
+    """
 
     registers: Mapping[str, Register]
     limits: Limits
@@ -124,9 +127,7 @@ class Profile:
     write_multiple: bool
     never_read: Sequence[Span]
     notes: Sequence[str]
-    of_map: frozenset[str] = (
-        frozenset()
-    )  # properties that a map describes: its limits say what the device holds
+    of_map: frozenset[str] = frozenset()
 
 
 def _first(given: T | None, of_map: T | None, default: T) -> T:

@@ -83,6 +83,15 @@ class Output(Protocol):
     def publish(self, message: Message) -> bool:
         """Send; False when it was not taken (not connected, too many waiting) and is lost. Never waits."""
 
+    def hand_over(self, message: Message) -> int | None:
+        """Send what must not be lost: the number by which it is acknowledged; None: not taken. Never waits.
+
+        What was taken is sent again by the output itself after a reconnect, before anything newer.
+        """
+
+    def when_acknowledged(self, call: Callable[[int], None]) -> None:
+        """`call` for each message that the receiver has acknowledged, on a foreign thread: it must not wait."""
+
     def listen(self, topic_filter: str) -> None:
         """Report messages outside the instance's topics as Heard events, also after a reconnect."""
 

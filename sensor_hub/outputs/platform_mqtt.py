@@ -136,6 +136,17 @@ class PlatformMqtt:
             return self._drops("the client does not take a message", message)
         return True
 
+    def hand_over(self, message: Message) -> int | None:
+        """With QoS 1, whatever MQTT_QOS says of states; paho keeps it, also without a connection."""
+        if not self._connected:
+            return None
+        info = self._paho.publish(message.topic, message.payload.encode(), qos=1, retain=message.retain)
+        return None if info.rc == mqtt.MQTT_ERR_QUEUE_SIZE else info.mid
+
+    def when_acknowledged(self, call: Callable[[int], None]) -> None:
+        """At each PUBACK."""
+        self._chain("on_publish", lambda *args: call(args[2]))
+
     def _drops(self, event: str, message: Message) -> bool:
         passes, held = (False, 0) if message.can_wait else self._often.passes(event)
         if passes:

@@ -37,9 +37,15 @@ class Service:
 
     @property
     def mounts(self) -> list[tuple[str, str, str]]:
-        """Source, target, mode."""
-        found = [tuple(volume.split(":")) for volume in self.facts.get("volumes", [])]
-        return [(source, target, mode) for source, target, mode in found]
+        """Source, target, mode of what is mounted from the host."""
+        found = [volume.split(":") for volume in self.facts.get("volumes", [])]
+        return [(each[0], each[1], each[2]) for each in found if each[0].startswith((".", "/"))]
+
+    @property
+    def volumes(self) -> dict[str, str]:
+        """Target -> name of what is the engine's to keep."""
+        found = [volume.split(":") for volume in self.facts.get("volumes", [])]
+        return {each[1]: each[0] for each in found if not each[0].startswith((".", "/"))}
 
     def run_options(self) -> list[str]:
         """The same as words of `docker run`; the image and `command` come after them."""
@@ -53,6 +59,9 @@ class Service:
         words += [
             f"--volume={(ROOT / source).resolve()}:{target}:{mode}" for source, target, mode in self.mounts
         ]
+        words += [
+            f"--volume={target}" for target in self.volumes
+        ]  # one without a name goes with its container
         return words
 
     @property

@@ -77,15 +77,18 @@ def test_meta_info_has_the_default_connector_type(started: dict[str, Container],
     assert info["connector_type"] == "sensor-hub"
 
 
-@pytest.mark.parametrize(("name", "room"), [("hub-1", "hall"), ("hub-2", "yard")])
+@pytest.mark.parametrize(
+    ("name", "room", "serial"), [("hub-1", "hall", "temperature"), ("hub-2", "yard", "humidity")]
+)
 def test_a_pair_reads_its_own_emulator(
-    started: dict[str, Container], witness: Witness, name: str, room: str
+    started: dict[str, Container], witness: Witness, name: str, room: str, serial: str
 ) -> None:
     prefix = f"IoT2mqtt/v1/instances/{started[name].instance_id}/devices"
-    message = witness.wait_for(f"{prefix}/{room}_motion/state", 90)
-    state = json.loads(message.payload)["state"]
-    assert state["motion_detected"] in (True, False)
-    assert "emulated" not in state  # to the hub it is a device like any other
+    for device, value in ((f"{room}_motion", "motion_detected"), (f"{room}_{serial}", "value")):
+        message = witness.wait_for(f"{prefix}/{device}/state", 90)
+        state = json.loads(message.payload)["state"]
+        assert state[value] is not None
+        assert "emulated" not in state  # to the hub it is a device like any other
     retained = eventually(lambda: witness.retained(f"{prefix}/+/state"))
     assert all(f"/{room}_" in topic for topic in retained)
 

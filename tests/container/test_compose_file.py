@@ -76,18 +76,23 @@ def test_a_hub_has_its_instance_file_and_a_broker(hub: Service) -> None:
     assert "mosquitto" in hub.facts["depends_on"]
 
 
-@pytest.mark.parametrize("hub", [hub for hub in HUBS if hub.profiles], ids=lambda hub: hub.name)
-def test_a_hub_of_a_pair_reads_the_emulator_of_its_pair(hub: Service) -> None:
-    urls = [
-        urlsplit(line.url)
-        for line in instance(hub).transports
-        if line.url.startswith("http") and not line.emulated
-    ]
-    assert [url.hostname for url in urls] == [hub.name.replace("hub", "emulator")]
-    emulator = SERVICES[str(urls[0].hostname)]
-    assert emulator.name in hub.facts["depends_on"]
-    found = scenario.load(ROOT / emulator.mounts[0][0])
+def served(found: scenario.Scenario, name: str) -> set[str]:
+    """What an emulator offers to its network, as URLs."""
     assert found.http is not None
-    assert (found.http.host, found.http.port) == ("0.0.0.0", urls[0].port)
-    assert [f"/sensors/{sensor_id}" for sensor_id in found.http.motion] == [urls[0].path]
+    assert {line.tcp_host for line in (*found.lines, *found.text_lines)} | {found.http.host} == {"0.0.0.0"}
+    lines = {f"socket://{name}:{line.tcp_port}" for line in (*found.lines, *found.text_lines)}
+    return lines | {f"http://{name}:{found.http.port}/sensors/{each}" for each in found.http.motion}
+
+
+@pytest.mark.parametrize("hub", [hub for hub in HUBS if hub.profiles], ids=lambda hub: hub.name)
+def test_a_hub_of_a_pair_reads_all_that_the_emulator_of_its_pair_serves(hub: Service) -> None:
+    found = instance(hub)
+    assert [line.transport_id for line in found.transports if line.emulated] == []
+    urls = {line.url for line in found.transports}
+    (name,) = {urlsplit(url).hostname for url in urls}
+    emulator = SERVICES[str(name)]
+    assert emulator.name == hub.name.replace("hub", "emulator")
+    assert emulator.name in hub.facts["depends_on"]
+    assert urls == served(scenario.load(ROOT / emulator.mounts[0][0]), emulator.name)
     assert emulator.command[-1] == emulator.mounts[0][1]
+    assert "ports" not in emulator.facts  # its control API is for its own network

@@ -1,0 +1,184 @@
+"""From an output's queue to its sink: in batches, again after a failure, acknowledged once they are there."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from sensor_hub import logs, wire
+from sensor_hub.clock import Clock
+from sensor_hub.outputs.sink import Message, NotTakenError, Sink
+from sensor_hub.readings import Json
+from sensor_hub.store import Queue
+from sensor_hub.store_file import Queued
+from sensor_hub.store_queue import Figures
+
+log = logs.get(__name__)
+
+LOOK_S = 0.25  # what was put is seen when it is on the disk; nobody tells when that is
+REPEAT_S = 300.0  # how often it is said that an output still fails
+
+
+class State(StrEnum):
+    """Of an output; `waiting`: nothing was to be sent yet."""
+
+    WAITING = "waiting"
+    UP = "up"
+    FAILING = "failing"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How an output is. Counts are since its process began."""
+
+    state: State
+    since: datetime
+    problem: str  # why nothing is delivered
+    sent: int  # messages that the receiver has, those it refused not among them
+    refused: int  # it will never take
+    missed: int  # were taken and never came here
+    interrupted: int  # times that the aggregator's last words may have been lost
+    queue: Figures
+    store_problem: str  # why the queue is in memory
+
+    def body(self) -> dict[str, Json]:
+        """As it is shown."""
+        return {
+            "state": str(self.state),
+            "since": wire.timestamp_text(self.since),
+            "problem": self.problem,
+            "sent": self.sent,
+            "refused": self.refused,
+            "missed": self.missed,
+            "interrupted": self.interrupted,
+            "queue": self.queue.body(),
+            "store_problem": self.store_problem,
+        }
+
+
+class Delivery:
+    """`run` in one thread; `wake` and `report` in any."""
+
+    def __init__(
+        self,
+        output_id: str,
+        sink: Sink,
+        queue: Queue,
+        message_of: Callable[[Queued], Message],
+        clock: Clock,
+    ) -> None:
+        """`message_of` raises ValueError for an entry that is none; it is dropped."""
+        self.queue, self._sink, self._message_of, self._clock = queue, sink, message_of, clock
+        self._output_id = output_id
+        self._woken = threading.Event()
+        self._state, self._since, self._problem = State.WAITING, clock.now(), ""
+        self._sent = self._refused = 0
+        self._often, self._repeat = logs.OncePerMinute(), logs.OncePerMinute(REPEAT_S)
+        self._pause_s = 0.0
+
+    def wake(self) -> None:
+        """Something was put, or it shall stop."""
+        self._woken.set()
+
+    def report(self, missed: int, interrupted: int, store_problem: str) -> Report:
+        """How it is, with what others know."""
+        return Report(
+            self._state,
+            self._since,
+            self._problem,
+            self._sent,
+            self._refused,
+            missed,
+            interrupted,
+            self.queue.figures(),
+            store_problem,
+        )
+
+    def run(self, stop: threading.Event, chance: Callable[[], float]) -> None:
+        """Deliver until stopped. `chance` (0..1) spreads the retries of several outputs."""
+        try:
+            while not stop.is_set():
+                batch = self._due()
+                if not batch:
+                    self._wait()
+                    continue
+                retry_s = self._deliver(batch)
+                if retry_s is not None:
+                    stop.wait(retry_s * (0.8 + 0.4 * chance()))
+        finally:
+            self._sink.close()
+
+    def _wait(self) -> None:
+        """Until something may be due; what is in the queue is looked at often, an empty one is left alone."""
+        self._woken.wait(LOOK_S if self.queue.figures().depth else None)
+        self._woken.clear()
+
+    def _due(self) -> list[Queued]:
+        """The next batch, if it is large or old enough."""
+        batching = self._sink.batching
+        batch = self.queue.peek(batching.size)
+        if not batch or len(batch) >= batching.size:
+            return batch
+        age_s = self._clock.now().timestamp() - batch[0].at
+        return batch if age_s < 0 or age_s >= batching.age_s else []
+
+    def _deliver(self, batch: Sequence[Queued]) -> float | None:
+        """The pause before the next try; None when all is well."""
+        messages = [each for each in map(self._read, batch) if each is not None]
+        try:
+            refused = self._sink.send(messages) if messages else None
+        except NotTakenError as error:
+            return self._failed(error)
+        self.queue.ack([each.id for each in batch])
+        self._succeeded()
+        self._sent += len(messages) - (refused.count if refused else 0)
+        if refused is not None:
+            self._refused += refused.count
+            self._tell_refused(refused.count, refused.reason)
+        return None
+
+    def _read(self, queued: Queued) -> Message | None:
+        try:
+            return self._message_of(queued)
+        except ValueError as error:
+            self._refused += 1
+            self._tell_refused(1, f"queued reading cannot be read: {error}")
+            return None
+
+    def _tell_refused(self, count: int, reason: str) -> None:
+        passes, _ = self._often.passes("refused")
+        if passes:
+            log.error(
+                "readings refused for good",
+                output=self._output_id,
+                count=count,
+                total=self._refused,
+                reason=reason,
+            )
+
+    def _succeeded(self) -> None:
+        if self._state is not State.UP:
+            queued = self.queue.figures().depth
+            log.info("output delivers", output=self._output_id, queued=queued)
+            self._turn(State.UP, "")
+        self._pause_s = 0.0
+
+    def _failed(self, error: NotTakenError) -> float:
+        reason = str(error)
+        is_news = reason != self._problem
+        repeats, _ = self._repeat.passes(reason)
+        if is_news or repeats:
+            queued = self.queue.figures().depth
+            log.warning("output does not deliver", output=self._output_id, reason=reason, queued=queued)
+        if self._state is not State.FAILING:
+            self._turn(State.FAILING, reason)
+        self._problem = reason
+        first_s, last_s = self._sink.pause_s
+        self._pause_s = min(last_s, self._pause_s * 2) if self._pause_s else first_s
+        return max(self._pause_s, error.retry_after_s or 0.0)
+
+    def _turn(self, state: State, problem: str) -> None:
+        self._state, self._since, self._problem = state, self._clock.now(), problem

@@ -1,0 +1,236 @@
+"""Readings in a real InfluxDB 1.x, read back by query."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from sensor_hub.clock import system_clock
+from sensor_hub.config.model import OutputConfig
+from sensor_hub.outputs.followers import Followers
+from sensor_hub.outputs.influxdb import InfluxDb
+from sensor_hub.outputs.sink import NO_INFO, Message, NotTakenError
+from sensor_hub.readings import Json
+from tests.contract.feed import Feed, feed, sensor
+from tests.influx import Influx, needs_influxd
+from tests.support import eventually
+
+pytestmark = needs_influxd
+
+NOON = datetime(2026, 3, 1, 12, 0, 0, 123_000, tzinfo=UTC)
+NOON_NS = 1_772_366_400_123_000_000
+
+
+@pytest.fixture(scope="module")
+def influx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Influx]:
+    with Influx(tmp_path_factory.mktemp("influx")) as running:
+        yield running
+
+
+@pytest.fixture
+def database(influx: Influx) -> Iterator[str]:
+    name = influx.database(f"db{uuid4().hex[:8]}")
+    yield name
+    influx.query(f'DROP DATABASE "{name}"')
+
+
+def sink(influx: Influx, database: str, **options: Json) -> InfluxDb:
+    options = {"url": influx.url, "database": database, **options}
+    return InfluxDb(OutputConfig("history", "influxdb", "x", options), "hub1", Path("."))
+
+
+def message(number: int, data: dict[str, Json], when: datetime = NOON, **facts: Any) -> Message:
+    given = {
+        "id": f"0123456789ab-{number}",
+        "device_id": "cellar",
+        "device_type": "temperature",
+        "timestamp": when.isoformat(timespec="milliseconds"),
+        "quality": "good",
+        "source_transport": "bus0",
+        "target_transport": "history",
+        "data": data,
+        "source_transport_info": {**NO_INFO, "manufacturer": "Acme, Inc.", "model": "HP 5=b c"},
+        "extra": {},
+    }
+    return Message(**{**given, **facts})
+
+
+def test_values_types_tags_and_times_are_those_of_the_reading(influx: Influx, database: str) -> None:
+    data: dict[str, Json] = {
+        "value": 21,
+        "pump": True,
+        "mode": 'say "hi", a=b \\ c\n🚀',
+        'odd, na=me "x"': -0.5,
+        "nothing": None,
+        "list": [1, 2],
+        "time": 3,
+    }
+    assert sink(influx, database).send([message(7, data)]) is None
+    (row,) = influx.query("SELECT * FROM temperature GROUP BY *", database)
+    assert row == {
+        "time": NOON_NS + 7,
+        "device_id": "cellar",
+        "instance": "hub1",
+        "source_transport": "bus0",
+        "value": 21,
+        "pump": True,
+        "mode": 'say "hi", a=b \\ c\n🚀',
+        'odd, na=me "x"': -0.5,
+        "list": "[1,2]",
+        "time_": 3,
+        "quality": "good",
+    }
+    kinds = {each["fieldKey"]: each["fieldType"] for each in influx.query("SHOW FIELD KEYS", database)}
+    assert (kinds["value"], kinds["pump"], kinds["mode"]) == ("float", "boolean", "string")
+
+
+def test_measurement_tags_precision_and_integers_are_as_configured(influx: Influx, database: str) -> None:
+    its = sink(
+        influx,
+        database,
+        measurement="hub {device_id}",
+        tags={"made by": "{manufacturer}", "model": "{model}", "empty": "{unit}", "site": "North, 1"},
+        precision="ms",
+        integers=True,
+        gzip=False,
+    )
+    assert its.send([message(7, {"value": 21, "other": 0.5})]) is None
+    (row,) = influx.query('SELECT * FROM "hub cellar" GROUP BY *', database)
+    expected = {"made by": "Acme, Inc.", "model": "HP 5=b c", "site": "North, 1"}
+    assert row == {"time": NOON_NS, **expected, "value": 21, "other": 0.5, "quality": "good"}
+    kinds = {each["fieldKey"]: each["fieldType"] for each in influx.query("SHOW FIELD KEYS", database)}
+    assert (kinds["value"], kinds["other"]) == ("integer", "float")
+
+
+def test_readings_of_the_same_millisecond_stay_apart_and_a_repeated_one_is_one(
+    influx: Influx, database: str
+) -> None:
+    its = sink(influx, database)
+    batch = [message(number, {"value": number}) for number in range(20)]
+    its.send(batch)
+    its.send(batch[5:])
+    rows = influx.query("SELECT value FROM temperature", database)
+    assert [row["value"] for row in rows] == list(range(20))
+
+
+def test_of_a_batch_with_a_conflict_of_types_the_good_points_are_kept_and_the_bad_ones_counted(
+    influx: Influx, database: str
+) -> None:
+    its = sink(influx, database)
+    its.send([message(0, {"value": 1.5})])
+    refused = its.send(
+        [message(1, {"value": 2.5}), message(2, {"value": "two"}), message(3, {"value": 3.5})]
+        + [message(4, {"value": True}), message(5, {"nothing": None})]
+    )
+    assert refused is not None
+    assert refused.count == 3
+    assert "field type conflict" in refused.reason
+    rows = influx.query("SELECT value FROM temperature", database)
+    assert [row["value"] for row in rows] == [1.5, 2.5, 3.5]
+
+
+def test_what_is_older_than_the_retention_policy_keeps_is_refused_for_good(
+    influx: Influx, database: str
+) -> None:
+    influx.query(f'CREATE RETENTION POLICY "short" ON "{database}" DURATION 1h REPLICATION 1')
+    now = datetime.now(UTC)
+    its = sink(influx, database, retention_policy="short")
+    batch = [message(1, {"value": 1}, now), message(2, {"value": 2}, now - timedelta(days=2))]
+    refused = its.send(batch)
+    assert refused is not None
+    assert refused.count == 1
+    assert [row["value"] for row in influx.query("SELECT value FROM short.temperature", database)] == [1]
+
+
+def test_a_missing_database_is_said_and_nothing_is_lost_until_it_is_there(influx: Influx) -> None:
+    name = f"db{uuid4().hex[:8]}"
+    its = sink(influx, name)
+    with pytest.raises(NotTakenError, match="HTTP 404.*no such database.*database not found"):
+        its.send([message(1, {"value": 1})])
+    influx.database(name)
+    assert its.send([message(1, {"value": 1})]) is None
+    influx.query(f'DROP DATABASE "{name}"')
+
+
+def test_wrong_credentials_are_said_and_right_ones_work(tmp_path: Path) -> None:
+    with Influx(tmp_path / "influx", auth=True) as guarded:
+        guarded.database("db")
+        with pytest.raises(NotTakenError, match="HTTP 401.*wrong or missing"):
+            sink(guarded, "db", username="root", password="Wrong").send([message(1, {"value": 1})])
+        with pytest.raises(NotTakenError, match="HTTP 401"):
+            sink(guarded, "db").send([message(1, {"value": 1})])
+        assert (
+            sink(guarded, "db", username="root", password="secret").send([message(1, {"value": 1})]) is None
+        )
+        assert len(guarded.query("SELECT value FROM temperature", "db")) == 1
+
+
+# -- the whole way -------------------------------------------------------------------------------------------------
+
+
+class Outage:
+    """Devices that say a number each 5 ms between them, all of them different."""
+
+    def __init__(self, its_feed: Feed, devices: int) -> None:
+        self.said = 0
+        self._feed, self._devices, self._stop = its_feed, devices, threading.Event()
+        self._thread = threading.Thread(target=self._speak, daemon=True)
+        self._thread.start()
+
+    def _speak(self) -> None:
+        while not self._stop.wait(0.005):
+            self._feed.says(f"d{self.said % self._devices}", {"value": self.said})
+            self.said += 1
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(10)
+
+
+def test_after_an_outage_every_single_reading_is_there_once_with_its_own_time(tmp_path: Path) -> None:
+    with Influx(tmp_path / "influx") as its_influx:
+        database = its_influx.database("db")
+        options = {"url": its_influx.url, "database": database, "batch_age_s": 0.2, "batch_size": 200}
+        outputs = {"history": {"type": "influxdb", **options}}
+        sensors = [sensor(f"d{number}") for number in range(10)]
+
+        def count() -> int:
+            return sum(
+                row["count"] for row in its_influx.query("SELECT count(value) FROM temperature", database)
+            )
+
+        with feed(tmp_path, outputs, sensors) as its_feed:
+            followers = Followers(its_feed.hub, system_clock())
+            followers.start()
+            speaking = Outage(its_feed, 10)
+            try:
+                eventually(lambda: count() > 100, 60)
+                its_influx.stop()
+                before = speaking.said
+                eventually(lambda: speaking.said > before + 600, 60)
+                eventually(lambda: followers.report()["history"]["state"] == "failing", 30)
+                assert "not reachable" in str(followers.report()["history"]["problem"])
+                its_influx.start()
+                before = speaking.said
+                eventually(lambda: speaking.said > before + 200, 60)
+                speaking.stop()
+                eventually(lambda: count() == speaking.said, 60)
+                eventually(lambda: followers.report()["history"]["state"] == "up", 30)
+                report = followers.report()["history"]
+            finally:
+                speaking.stop()
+                followers.join()
+            rows = its_influx.query("SELECT value FROM temperature", database)
+            assert sorted(row["value"] for row in rows) == list(range(speaking.said))
+            taken = {
+                entry["value"]: datetime.fromisoformat(entry["timestamp"]) for entry in its_feed.journal()
+            }
+            in_time = {row["value"]: row["time"] // 1_000_000 for row in rows}
+            assert all(in_time[number] == round(when.timestamp() * 1000) for number, when in taken.items())
+            assert (report["refused"], report["missed"], report["restarts"]) == (0, 0, 0)
