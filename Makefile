@@ -53,7 +53,7 @@ lock: $(STAMP) ## Pin the dependencies anew (UPGRADE=--upgrade takes newer versi
 	$(BIN)/uv pip compile $(LOCK_FLAGS) pyproject.toml --group build -o requirements.lock
 	$(BIN)/uv pip compile $(LOCK_FLAGS) pyproject.toml --group build --extra dev -c requirements.lock -o requirements-dev.lock
 
-bench: $(STAMP) ## Measure the hub (see docs/performance.md)
+bench: $(STAMP) ## Measure the hub in about 3 minutes (see docs/performance.md)
 	@$(BIN)/python -m bench
 
 status: $(STAMP) ## Say how the running instance is
