@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from emulator.settings import Resolved
 
 PROGRAM = "sensor-hub emulate"
+RECORDED_SCHEMES = ("socket", "rfc2217", "hwgrep")
 
 
 def main() -> int:
@@ -55,6 +57,9 @@ def _check(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> No
         parser.error("say a scenario, or --record, or --replay")
     if (arguments.record is None) != (arguments.to is None):
         parser.error("--record and --to go together")
+    scheme, mark, _ = (arguments.record or "").partition("://")
+    if mark and scheme not in RECORDED_SCHEMES:
+        parser.error(f"--record: {scheme}:// is not one of {', '.join(RECORDED_SCHEMES)}, nor a port")
 
 
 def _resolved(arguments: argparse.Namespace, options: dict[str, list[str]]) -> Resolved:
@@ -64,7 +69,7 @@ def _resolved(arguments: argparse.Namespace, options: dict[str, list[str]]) -> R
     from emulator.settings import DEFAULT, resolve  # noqa: PLC0415
 
     if arguments.scenario is not None:
-        return resolve(scenario.read(arguments.scenario), os.environ, options)
+        return _named(arguments, resolve(scenario.read(arguments.scenario), os.environ, options))
     over_tcp = bool(options["SERIAL_TCP_PORT"] or os.environ.get("SERIAL_TCP_PORT"))
     if arguments.record is not None:
         data = recorder_scenario(arguments.parity, arguments.stopbits, over_tcp=over_tcp)
@@ -72,7 +77,20 @@ def _resolved(arguments: argparse.Namespace, options: dict[str, list[str]]) -> R
         data = replay_scenario(arguments.replay, over_tcp=over_tcp)
     else:
         data = default_scenario()
-    return resolve(data, os.environ, options, DEFAULT)
+    return _named(arguments, resolve(data, os.environ, options, DEFAULT))
+
+
+def _named(arguments: argparse.Namespace, resolved: Resolved) -> Resolved:
+    name = arguments.instance_id
+    if not name:
+        return resolved
+    rows = (
+        replace(row, value=name, origin="command line --instance-id") if row.name == "instance_id" else row
+        for row in resolved.rows
+    )
+    return replace(
+        resolved, scenario=resolved.scenario.model_copy(update={"instance_id": name}), rows=tuple(rows)
+    )
 
 
 def _parser(exit_code: int) -> argparse.ArgumentParser:
@@ -95,6 +113,9 @@ def _parser(exit_code: int) -> argparse.ArgumentParser:
         "--show-hub",
         action="store_true",
         help="print the instance file of a hub that reads all this, and end",
+    )
+    parser.add_argument(
+        "--instance-id", metavar="NAME", help="name of the emulator, and of the hub of --show-hub"
     )
     _add_recording(parser)
     return parser

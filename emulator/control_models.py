@@ -199,7 +199,7 @@ class MotionHeld(Answer):
     active: bool | None
 
 
-class HoldMotion(Body):
+class HoldMotion(Answer):
     """Motion on or off whatever the time; null: back to chance."""
 
     active: bool | None

@@ -21,7 +21,7 @@ from emulator.control_routes import MAX_BODY_BYTES
 from emulator.http_devices import create_app
 from emulator.profile_runner import ProfileRunner
 from emulator.registry import Registry
-from tests.integration.emulated import Emulator, Raw, emulators, free_port
+from tests.integration.emulated import ROOT, Emulator, Raw, emulators, free_port
 from tests.support import eventually
 
 READ_1 = bytes.fromhex("01040000000131ca")
@@ -358,6 +358,14 @@ def test_the_openapi_document_has_every_route_and_no_other() -> None:
     found = document(calls(ControlApi("x", registry, {}, ProfileRunner(now))), "http://x")
     documented = {(method, path) for path, methods in found["paths"].items() for method in methods}
     assert documented == served
+
+
+def test_the_documentation_has_every_call_and_no_other() -> None:
+    text = (ROOT / "docs/emulator.md").read_text(encoding="utf-8")
+    documented = set(re.findall(r"`((?:GET|PUT|POST|PATCH|DELETE) /(?:api|openapi)[^`]*)`", text))
+    routes = calls(ControlApi("x", Registry(), {}, ProfileRunner(now)))
+    served = {f"{route.method} {route.path}" for route in routes if route.path.startswith("/api")}
+    assert documented == served | {f"GET {OPENAPI_PATH}"}
 
 
 def test_every_reference_in_the_openapi_document_leads_somewhere(control: Control) -> None:

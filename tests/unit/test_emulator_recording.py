@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -154,6 +155,15 @@ def test_a_file_that_is_no_recording_is_refused_with_the_line(
     (tmp_path / "r").write_text("".join(f"{line or HEAD.model_dump_json()}\n" for line in lines))
     with pytest.raises(RecordingError, match=why):
         read(tmp_path / "r")
+
+
+def test_the_recording_of_the_documentation_is_one(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs/emulator.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```jsonl\n(.*?)```", text, re.S)
+    (tmp_path / "r").write_text(example)
+    found = read(tmp_path / "r")
+    assert [piece.dir for piece in found.pieces] == ["to", "from"]
+    assert script_of(found).dialect.name == "modbus rtu"
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
