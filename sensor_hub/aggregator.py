@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from functools import partial
 
-from sensor_hub import commands, logs, threads, wire
+from sensor_hub import commands, logs, runtime, threads, wire
 from sensor_hub.ages import Ages
 from sensor_hub.board import Board
 from sensor_hub.clients import HandlerClient
@@ -159,6 +159,7 @@ class Aggregator:
                 "missed": sum(self._missed.values()),
                 "interrupted": sum(self._interrupted.values()),
             },
+            "queues": dict(runtime.read_queue_figures(self.config.instance_id)),
         }
 
     def _word(self, handler: Handler) -> str:

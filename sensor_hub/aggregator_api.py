@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Response
 
-from sensor_hub import wire
+from sensor_hub import metrics, wire
 from sensor_hub.aggregator import Aggregator
 from sensor_hub.web import HubFlask, base_app, command_payload, feed_response, json_response
 
@@ -62,6 +62,10 @@ def aggregator_app(aggregator: Aggregator) -> HubFlask:
     def properties() -> Response:
         rows, is_complete = aggregator.properties()
         return json_response({"properties": rows, "complete": is_complete})
+
+    @app.get("/metrics")
+    def all_metrics() -> Response:
+        return Response(metrics.exposition(metrics.families(aggregator)), content_type=metrics.CONTENT_TYPE)
 
     @app.get("/readings")
     def readings() -> Response:

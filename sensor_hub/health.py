@@ -13,6 +13,7 @@ from sensor_hub.errors import HubError
 
 PROGRAMS = (*SERVICE_VARIABLES, "mqtt-bridge")
 LOOP_LIMIT_S = 30.0
+LONG_S = 10.0  # what waits longer in a queue is worth a line
 
 
 def reasons(instance_id: str) -> list[str]:
@@ -22,7 +23,12 @@ def reasons(instance_id: str) -> list[str]:
         return [f"{instance_id} is not running"]
     if not instance.enabled:
         return []
-    return [*_programs(instance_id), *_services(instance), *_bridge(instance_id, instance.mqtt)]
+    return [
+        *_programs(instance_id),
+        *_services(instance),
+        *_bridge(instance_id, instance.mqtt),
+        *_queues(instance_id),
+    ]
 
 
 def _programs(instance_id: str) -> list[str]:
@@ -55,4 +61,25 @@ def _bridge(instance_id: str, mqtt: str) -> list[str]:
     idle_s = time.monotonic() - state.loop_turned_at
     if idle_s > LOOP_LIMIT_S:
         found.append(f"mqtt-bridge's loop has not turned for {idle_s:.0f} s")
+    return found
+
+
+def _queues(instance_id: str) -> list[str]:
+    """Entries that wait, even many, are what a queue is for; that some are being lost is a reason."""
+    return [
+        f"queue {name} is full: {row.get('dropped')} entries are lost, {row.get('depth')} wait"
+        for name, row in runtime.read_queue_figures(instance_id).items()
+        if row.get("dropping") is True
+    ]
+
+
+def notes(instance_id: str) -> list[str]:
+    """What is worth knowing and no reason to be ill: what has waited long for its receiver, and what was lost."""
+    found: list[str] = []
+    for name, row in runtime.read_queue_figures(instance_id).items():
+        oldest_s, dropped = row.get("oldest_s"), row.get("dropped")
+        if isinstance(oldest_s, int | float) and oldest_s > LONG_S:
+            found.append(f"queue {name}: {row.get('depth')} entries wait, the oldest for {oldest_s:.0f} s")
+        if isinstance(dropped, int) and dropped:
+            found.append(f"queue {name}: {dropped} entries were lost since its file was begun")
     return found

@@ -26,7 +26,8 @@ class PropertySpec:
     Steps count from `step_from` (None: from the minimum, or 0 without one). `choices`: the texts it may hold.
     `interval_s`: how often it is read (None: as its device). `readable`: what was written can be read back,
     equal within `tolerance` (None: within half a step, exactly without one). `limited`: minimum, maximum and
-    choices say what the device may hold, and not only what a command may say. `allowed`: the only numbers that it may hold.
+    choices say what the device may hold, and not only what a command may say. `allowed`: the only numbers that it
+    may hold.
     """
 
     kind: Literal["number", "boolean", "text", "any"]

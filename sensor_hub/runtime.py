@@ -109,6 +109,30 @@ def read_bridge_state(instance_id: str) -> BridgeState | None:
     return found if found is not None and isinstance(found.loop_turned_at, int | float) else None
 
 
+def write_queue_figures(instance_id: str, name: str, body: Mapping[str, Json]) -> None:
+    """How an output's queue is (`store_queue.Figures.body()` and what else it tells), every few seconds.
+
+    `name` is the output's, unique in the instance. Raises OSError (disk full, directory gone), ValueError.
+    """
+    if _ID.fullmatch(name) is None or not name[0].isalnum():
+        raise ValueError(f"{name!r} cannot be a queue's name")
+    path = run_dir(instance_id) / "queues" / f"{name}.json"
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    _write(path, {"written_at": time.monotonic(), "figures": dict(body)})
+
+
+def read_queue_figures(instance_id: str) -> dict[str, dict[str, Json]]:
+    """What each queue's process said last, by the queue's name; `reported_s`: how long ago."""
+    found: dict[str, dict[str, Json]] = {}
+    for path in sorted((run_dir(instance_id) / "queues").glob("*.json")):
+        facts = _read(path) or {}
+        written_at, figures = facts.get("written_at"), facts.get("figures")
+        if isinstance(written_at, int | float) and isinstance(figures, dict):
+            reported_s = round(max(0.0, time.monotonic() - written_at), 1)
+            found[path.name.removesuffix(".json")] = {**figures, "reported_s": reported_s}
+    return found
+
+
 def write_fatal(instance_id: str, program: str) -> None:
     """Leave word for the launcher that this program gave up; the first one is the reason."""
     if read_fatal(instance_id) is None:
@@ -122,7 +146,7 @@ def read_fatal(instance_id: str) -> str | None:
 
 
 def _write(path: Path, facts: Mapping[str, Json]) -> None:
-    draft = path.with_suffix(f".{os.getpid()}.new")
+    draft = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
         draft.write_text(json.dumps(facts))
         draft.replace(path)

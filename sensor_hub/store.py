@@ -48,6 +48,7 @@ class Store:
         self._closing, self._closed = threading.Event(), threading.Event()
         self._writer: threading.Thread | None = None
         self._loss_told = logs.OncePerMinute()
+        self.after_commit: list[Callable[[], None]] = []
 
     def start(self) -> None:
         """Open the file and begin to write; without a usable one, go on without."""
@@ -95,7 +96,7 @@ class Store:
                 ids.append(self._last_id)
             if mark is not None:
                 state.mark = mark
-            self._urgent = self._urgent or (at_once and bool(ids))
+            self._urgent = self._urgent or at_once
             self._lock.notify_all()
         self._tell_loss()
         return ids
@@ -135,9 +136,7 @@ class Store:
         with self._lock:
             self._urgent = True
             self._lock.notify_all()
-            return self._lock.wait_for(
-                lambda: not any(state.has_work for state in self._queues.values()), within_s
-            )
+            return self._lock.wait_for(lambda: not self._has_work(), within_s)
 
     def mark(self, name: str) -> str:
         """See Queue.mark."""
@@ -162,6 +161,8 @@ class Store:
             with self._disk:
                 self._try(self._commit)
             self._tell_loss()
+            for tell in self.after_commit:
+                tell()
         with self._disk:
             self._try(self._commit)
             self._shut()
@@ -191,7 +192,9 @@ class Store:
         with self._lock:
             is_news, self._problem = not self._problem, reason
         if is_news:
-            log.error("queues are in memory only", file=str(self.path), reason=reason)
+            # At the start there is no place for them, which is how a container may be run.
+            tell = log.warning if self._writer is None else log.error
+            tell("queues are in memory only", file=str(self.path), reason=reason)
 
     def _replace_file(self, reason: str) -> None:
         self._shut()
@@ -324,6 +327,10 @@ class Queue:
     def peek(self, limit: int = 500, after: int = 0) -> list[Queued]:
         """The oldest entries that are not acknowledged, in the order they were put; above id `after`."""
         return self._store.peek(self.name, limit, after)
+
+    def when_committed(self, call: Callable[[], None]) -> None:
+        """`call` whenever `peek` may have more, on the store's thread: it must not wait."""
+        self._store.after_commit.append(call)
 
     def ack(self, ids: Iterable[int]) -> None:
         """The receiver has them: `peek` does not give them again, and a restart does not once that is on disk."""

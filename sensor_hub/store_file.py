@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+VOLUME = Path("/data")  # where the image expects one
 LAYOUT = 1  # user_version of files as this module writes them
 KEPT_ASIDE = 3  # so many damaged files; older ones are removed
 OVERHEAD_BYTES = 64  # of an entry in the file, about, beside its texts and its payload
@@ -221,3 +223,13 @@ def set_aside(path: Path) -> Path:
         for part in path.parent.glob(f"{old.name}*"):
             part.unlink()
     return aside
+
+
+def why_not_lasting(folder: Path) -> str:
+    """Why what is written to a folder will not last; empty when it may."""
+    known = next((each for each in (folder, *folder.parents) if each.exists()), folder)
+    if not os.access(known, os.W_OK | os.X_OK):
+        return f"{known} cannot be written to"
+    if folder == VOLUME and not folder.is_mount():
+        return f"{folder} is no volume, so it ends with the container"
+    return ""

@@ -7,18 +7,23 @@ from dataclasses import dataclass, field
 from sensor_hub.readings import Json
 from sensor_hub.store_file import Change, Facts, Limits, Queued
 
+DROPPING_S = 60.0
 MEMORY = Limits(10_000, 8 * 1024 * 1024)  # of a queue, for what has not reached the disk
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """How a queue is. `dropped`: lost for want of room or with a damaged file, since the file was begun."""
+    """How a queue is. `dropped`: lost for want of room or with a damaged file, since the file was begun.
+
+    `dropping`: some were lost for want of room within DROPPING_S.
+    """
 
     depth: int
     size_bytes: int
     oldest_s: float | None
     dropped: int
     on_disk: bool
+    dropping: bool = False
 
     def body(self) -> dict[str, Json]:
         """As `/health` and telemetry show it."""
@@ -28,6 +33,7 @@ class Figures:
             "bytes": self.size_bytes,
             "oldest_s": oldest,
             "dropped": self.dropped,
+            "dropping": self.dropping,
             "on_disk": self.on_disk,
         }
 
@@ -44,11 +50,13 @@ class QueueState:
     mark: str = ""
     dropped: int = 0
     told: int = 0  # of the dropped
+    seen: int = 0  # of the dropped, by the last figures
+    dropped_at: float | None = None  # Unix time
 
     @property
     def has_work(self) -> bool:
         """Whether the disk lacks something."""
-        return bool(self.waiting or self.gone)
+        return bool(self.waiting or self.gone or self.mark != self.facts.mark)
 
     def forget(self, entry_id: int) -> bool:
         """Whether it waited; it does not any more."""
@@ -78,11 +86,11 @@ class QueueState:
         """The file holds so much."""
         self.facts, self.mark = facts, self.mark or facts.mark
         self.dropped = max(self.dropped, facts.dropped)
-        self.told = max(self.told, facts.dropped)
+        self.told, self.seen = max(self.told, facts.dropped), max(self.seen, facts.dropped)
 
     def change(self, *, adds: bool) -> Change | None:
         """What the next commit does to it; without `adds` it only removes."""
-        if not self.gone and not (adds and self.waiting):
+        if not self.gone and not (adds and self.has_work):
             return None
         added = list(self.waiting.values()) if adds else []
         mark = self.mark if adds else self.facts.mark
@@ -101,7 +109,7 @@ class QueueState:
     def damaged(self) -> None:
         """The file is gone with all it held."""
         self.dropped += self.facts.depth
-        self.told = self.dropped
+        self.told = self.seen = self.dropped
         self.emptied()
 
     def emptied(self) -> None:
@@ -115,4 +123,7 @@ class QueueState:
             oldest_at = next(iter(self.waiting.values())).at
         depth = max(0, self.facts.depth - len(self.gone)) + len(self.waiting)
         age_s = None if oldest_at is None or not depth else max(0.0, now - oldest_at)
-        return Figures(depth, self.facts.size + self.waiting_bytes, age_s, self.dropped, on_disk)
+        if self.dropped > self.seen:
+            self.seen, self.dropped_at = self.dropped, now
+        dropping = self.dropped_at is not None and abs(now - self.dropped_at) < DROPPING_S
+        return Figures(depth, self.facts.size + self.waiting_bytes, age_s, self.dropped, on_disk, dropping)

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sensor_hub import logs, runtime, threads, wire
+from sensor_hub import logs, runtime, threads
 from sensor_hub.bridge.discovery import Discovery
+from sensor_hub.bridge.happenings import Happenings, error_item, telemetry_item
 from sensor_hub.bridge.meta import Meta
+from sensor_hub.bridge.outbox import Outbox
 from sensor_hub.bridge.requests import Requests
 from sensor_hub.bridge.states import StatePublisher
 from sensor_hub.clients import AggregatorClient
 from sensor_hub.clock import Clock
 from sensor_hub.config.model import HubConfig
 from sensor_hub.errors import HubError, Unreadable
+from sensor_hub.journal import Had, News
 from sensor_hub.outputs.base import Connected, Disconnected, Event, Heard, Message, Output, Request, Retained
 from sensor_hub.outputs.topics import Topics
 from sensor_hub.properties import PropertySpec
-from sensor_hub.readings import Json, Snapshot
+from sensor_hub.readings import Json
+from sensor_hub.store_file import Item
 
 log = logs.get(__name__)
 
@@ -32,8 +37,8 @@ WATCHED = "mqtt"  # the output whose connection `sensor-hub health` asks about
 
 
 @dataclass(frozen=True, slots=True)
-class _Changes:
-    snapshots: list[Snapshot]
+class _News:
+    news: News
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ class _Failed:
     error: HubError
 
 
-_Inner = Event | _Changes | _Lost | _Telemetry | _Properties | _Failed
+_Inner = Event | _News | _Lost | _Telemetry | _Properties | _Failed
 
 
 class Bridge:
@@ -70,9 +75,11 @@ class Bridge:
         self._topics = Topics(hub.mqtt.base_topic, hub.instance_id)
         self._inbox: queue.SimpleQueue[_Inner] = queue.SimpleQueue()
         self._stopping = threading.Event()
+        self._outbox = Outbox(hub, self._topics, output, clock)
         self._states = StatePublisher(hub, self._topics, output.publish, clock, output.name)
+        self._happenings = Happenings(hub, self._states.sensors, clock)
         self._requests = Requests(
-            hub, self._topics, aggregator, output.publish, self._states.publishes, clock
+            hub, self._topics, aggregator, output.publish, self._outbox.put, self._states.publishes, clock
         )
         self._discovery = Discovery(hub, self._topics, output, clock, self._ask_properties)
         self._meta = Meta(hub, aggregator, self._states.online, clock)
@@ -80,6 +87,8 @@ class Bridge:
         self._listed: str | None = None  # the device list the broker has
         self._tick_at = self._sign_at = self._telemetry_at = 0.0
         self._forget_at: float | None = None
+        self._had = Had()
+        self._is_marked = False  # whether the place in the journal was kept since the start
         self._cleared: list[str] = []  # topics of earlier lives
 
     def stop(self) -> None:
@@ -88,6 +97,7 @@ class Bridge:
 
     def run(self) -> None:
         """Wait for the services, connect, then follow and answer until stopped."""
+        self._had = Had.load(self._happenings.load(self._outbox.start()))
         threads.start("readiness", self._start_when_ready, self._stopping)
         self._telemetry_at = self._clock.monotonic() + TELEMETRY_S
         while not self._stopping.is_set():
@@ -105,7 +115,9 @@ class Bridge:
             except Exception:
                 # Top of the loop: one defect must not silence every device.
                 log.exception("bridge failed to handle an event", kind=type(event).__name__)
+        self._outbox.stop()
         self._output.stop()
+        self._outbox.close()
         log.info("stopped")
 
     def _put(self, event: _Inner) -> None:
@@ -135,8 +147,8 @@ class Bridge:
             threads.start("follow", self._follow, self._stopping)
 
     def _follow(self) -> None:
-        self._aggregator.follow(
-            lambda news: self._put(_Changes(news)), lambda e: self._put(_Lost(e)), self._stopping
+        self._aggregator.follow_journal(
+            lambda news: self._put(_News(news)), lambda e: self._put(_Lost(e)), self._stopping, self._had
         )
 
     def _say_waiting(self, reason: str) -> None:
@@ -152,17 +164,18 @@ class Bridge:
 
     def _handle(self, event: _Inner) -> None:
         match event:
-            case _Changes(snapshots):
-                self._states.changed(snapshots)
+            case _News(news):
+                self._states.changed(news.changes)
+                self._keep(self._happenings.news(news))
             case _Lost(error):
                 self._say_unreadable(error)
-                self._states.lost(error)
+                self._keep(self._happenings.board(self._states.lost(error)))
             case Request():
                 self._request(event)
             case Connected():
                 self._connected()
             case Disconnected():
-                self._states.connected = False
+                self._states.connected = self._happenings.connected = False
             case Retained(topic):
                 self._clear_leftover(topic)
             case Heard():
@@ -172,10 +185,11 @@ class Bridge:
             case _Telemetry(rows):
                 self._publish_telemetry(rows)
             case _Failed(device_id, error):
-                self._states.error(device_id, error.code, str(error), "warning")
+                item = error_item(device_id, error.code, str(error), "warning", self._clock.now())
+                self._keep([item])
 
     def _connected(self) -> None:
-        self._states.connected = True
+        self._states.connected = self._happenings.connected = True
         self._states.announce()
         self._list_devices(anew=True)
         self._publish_info()
@@ -183,6 +197,14 @@ class Bridge:
         if self._forget_at is None:
             self._forget_at = self._clock.monotonic() + RETAINED_S
         self._sign_at = 0.0
+        self._outbox.look()
+
+    def _keep(self, items: Sequence[Item]) -> None:
+        """What happened, and with it how far the journal was read: after a kill nothing is told twice or skipped."""
+        is_first = not self._is_marked and self._happenings.is_read
+        if items or is_first:
+            self._is_marked = self._is_marked or is_first
+            self._outbox.put(items, self._happenings.mark())
 
     def _tick(self) -> None:
         now = self._clock.monotonic()
@@ -210,6 +232,7 @@ class Bridge:
         try:
             problem = self._output.problem()
             runtime.write_bridge_state(self._hub.instance_id, self._output.connected, problem)
+            runtime.write_queue_figures(self._hub.instance_id, self._output.name, self._outbox.figures())
         except OSError as error:
             passes, _ = self._overflow.passes("sign of life")
             if passes:
@@ -263,11 +286,25 @@ class Bridge:
         self._requests.aside(work)
 
     def _publish_telemetry(self, rows: dict[str, Json]) -> None:
-        now = wire.timestamp_text(self._clock.now())
-        for device_id, metrics in rows.items():
-            if self._states.connected and self._states.publishes(device_id):
-                text = wire.dumps({"timestamp": now, "metrics": metrics})
-                self._output.publish(Message(self._topics.device(device_id, "telemetry"), text))
+        now, queues = self._clock.now(), self._queue_metrics()
+        self._keep(
+            [
+                telemetry_item(device_id, {**metrics, **queues}, now)
+                for device_id, metrics in rows.items()
+                if self._states.publishes(device_id) and isinstance(metrics, dict)
+            ]
+        )
+
+    def _queue_metrics(self) -> dict[str, Json]:
+        """Of the instance's queues together, whichever output they belong to."""
+        others = runtime.read_queue_figures(self._hub.instance_id)
+        rows = {**others, self._output.name: self._outbox.figures()}.values()
+        oldest = [found for row in rows if isinstance(found := row.get("oldest_s"), int | float)]
+        return {
+            "queue_depth": sum(found for row in rows if isinstance(found := row.get("depth"), int)),
+            "queue_oldest_s": max(oldest, default=None),
+            "queue_dropped": sum(found for row in rows if isinstance(found := row.get("dropped"), int)),
+        }
 
     def _clear_leftover(self, topic: str) -> None:
         """A retained topic of an earlier life: cleared unless a device of today owns it."""

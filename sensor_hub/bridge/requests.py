@@ -6,13 +6,14 @@ Everything that asks a device runs in a lane; answers are published from there.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import datetime
 from typing import Any
 
 from sensor_hub import commands, logs, properties, wire
 from sensor_hub.bridge.lanes import Lanes
+from sensor_hub.bridge.outbox import ANSWER, GROUP_ANSWER
 from sensor_hub.bridge.states import state_payload
 from sensor_hub.clients import AggregatorClient
 from sensor_hub.clock import Clock
@@ -29,6 +30,7 @@ from sensor_hub.errors import (
 from sensor_hub.outputs.base import Message
 from sensor_hub.outputs.topics import Topics
 from sensor_hub.readings import Json
+from sensor_hub.store_file import Item
 
 log = logs.get(__name__)
 
@@ -41,6 +43,8 @@ MIN_LEFT_S, MIN_LEFT_SHARE = 0.5, 0.1
 class Requests:
     """Answers requests. Its methods are called on the bridge's loop and never wait for a device.
 
+    States that were asked for are published; answers to commands are kept (`keep`) until they are acknowledged.
+
     A device for which `publishes` is false takes commands like any other; what it says is not published.
     """
 
@@ -50,11 +54,12 @@ class Requests:
         topics: Topics,
         aggregator: AggregatorClient,
         publish: Callable[[Message], object],
+        keep: Callable[[Sequence[Item]], None],
         publishes: Callable[[str], bool],
         clock: Clock,
     ) -> None:
         self._hub, self._topics, self._aggregator, self._publish = hub, topics, aggregator, publish
-        self._publishes, self._clock = publishes, clock
+        self._keep, self._publishes, self._clock = keep, publishes, clock
         self._sensors = {sensor.sensor_id: sensor for sensor in hub.sensors}
         self._groups = {group.group_id: group for group in hub.groups}
         self._memory = commands.Memory(clock)
@@ -71,7 +76,7 @@ class Requests:
             ("device", device_id) if device_id in self._sensors else ("unknown",),
             lambda execute: self._memory.answer(f"device {device_id}", command, execute),
             self._device_work(device_id, command),
-            lambda body: self._respond(self._topics.device(device_id, "cmd/response"), command, body),
+            lambda body: self._respond(ANSWER, device_id, command, body),
         )
 
     def group_command(self, group_id: str, payload: bytes) -> None:
@@ -85,7 +90,7 @@ class Requests:
             lambda execute: self._memory.answer(f"group {group_id}", command, execute),
             lambda: self._command_members(group_id, command, arrived, arrived_at),
             lambda body: self._respond(
-                self._topics.group_response(group_id), command, {**body, "results": body.get("results", {})}
+                GROUP_ANSWER, group_id, command, {**body, "results": body.get("results", {})}
             ),
         )
 
@@ -189,15 +194,16 @@ class Requests:
         if not sensor.enabled:
             raise Disabled(f"{device_id} has enabled: false")
 
-    def _respond(self, topic: str, command: Command, body: Mapping[str, Json]) -> None:
+    def _respond(self, kind: str, target: str, command: Command, body: Mapping[str, Json]) -> None:
         if command.id is None:
             if body["status"] != "success":
                 self._log_unanswered(
-                    f"command failed: {body.get('error')}", str(body.get("message")), topic=topic
+                    f"command failed: {body.get('error')}", str(body.get("message")), target=target
                 )
             return
         now = wire.timestamp_text(self._clock.now())
-        self._publish(Message(topic, wire.dumps({"cmd_id": command.id, "timestamp": now, **body})))
+        payload = wire.dumps({"cmd_id": command.id, "timestamp": now, **body})
+        self._keep([Item(target, now, kind, payload.encode())])
 
     # -- get ----------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""From snapshots to messages: states, properties, availability, errors and events (contract, section 3)."""
+"""From snapshots to messages: states, properties and availability (contract, section 3)."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from sensor_hub import logs, wire
+from sensor_hub import wire
 from sensor_hub.ages import Ages
 from sensor_hub.clock import Clock
 from sensor_hub.config.model import HubConfig, SensorConfig
-from sensor_hub.errors import HandlerUnreachable, HubError, TransportDown
+from sensor_hub.errors import HandlerUnreachable, HubError
 from sensor_hub.outputs.base import Message
 from sensor_hub.outputs.topics import Topics
 from sensor_hub.readings import Fault, Json, Snapshot, Status, aged
-from sensor_hub.sensor_types import SENSOR_TYPES
-
-log = logs.get(__name__)
 
 _NOT_PROPERTIES = ("timestamp", "sensor_id", "device_id")
 
@@ -30,11 +27,8 @@ class _Device:
     sent_properties: dict[str, str | None] = field(default_factory=dict)  # None: to be sent anew
     due_at: float = 0.0  # monotonic: when the state is sent again although nothing changed
     availability: str | None = None
-    error: tuple[str, str] | None = None  # code and severity of the error last sent
-    error_at: float = 0.0
     owes_state: bool = False  # the output did not take all of it
     owes_availability: bool = False
-    told: dict[str, bool] = field(default_factory=dict)  # property -> what the last event said of it
 
 
 class StatePublisher:
@@ -69,6 +63,11 @@ class StatePublisher:
         """Whether the device's data goes to this output at all."""
         return device_id in self._devices
 
+    @property
+    def sensors(self) -> list[SensorConfig]:
+        """The devices that are published."""
+        return [device.config for device in self._devices.values()]
+
     def changed(self, snapshots: Iterable[Snapshot]) -> None:
         """Take news of devices; publish what differs."""
         for snapshot in snapshots:
@@ -79,15 +78,13 @@ class StatePublisher:
             self._ages.note(snapshot)
             if _is_fresh(snapshot):
                 device.fresh = snapshot
-            self._events(device)
             self._availability(device)
             self._state(device)
-            self._error(device)
 
-    def lost(self, error: HubError) -> None:
-        """The aggregator is gone: values age, and the reason is told."""
+    def lost(self, error: HubError) -> list[Snapshot]:
+        """The aggregator is gone: values age. What is true of the devices then."""
         fault = Fault(HandlerUnreachable.code, str(error), self._clock.now())
-        self.changed(
+        snapshots = [
             aged(
                 device.snapshot,
                 fault,
@@ -97,7 +94,9 @@ class StatePublisher:
             )
             for device in self._devices.values()
             if device.snapshot is not None
-        )
+        ]
+        self.changed(snapshots)
+        return snapshots
 
     def tick(self) -> None:
         """Send what was not taken, and again what the update interval asks for."""
@@ -130,7 +129,6 @@ class StatePublisher:
             if device.snapshot is not None:
                 self._availability(device)
                 self._send_state(device)
-                self._events(device)
 
     def found(self, device_id: str, topic: str) -> None:
         """A topic of a published device that the broker keeps from an earlier life of this instance.
@@ -204,51 +202,9 @@ class StatePublisher:
         if device.owes_availability:
             self._behind[device_id] = None
 
-    def _error(self, device: _Device) -> None:
-        fault = device.snapshot.fault if device.snapshot is not None else None
-        if fault is None or device.snapshot is None:
-            device.error = None
-            return
-        if not self.connected:
-            return  # it begins, for those who listen, when they can hear of it
-        kind, now = (fault.code, _severity(fault, device.snapshot.status)), self._clock.monotonic()
-        if kind == device.error and now - device.error_at < self._hub.update_interval_s:
-            return
-        device.error, device.error_at = kind, now
-        self.error(device.config.sensor_id, fault.code, fault.message, kind[1])
-
-    def error(self, device_id: str, code: str, message: str, severity: str) -> None:
-        """Publish one error of a device (known or not)."""
-        body = {"error_code": code, "message": message, "severity": severity}
-        self._send(self._topics.device(device_id, "error"), wire.dumps({"timestamp": self._now(), **body}))
-
-    def _events(self, device: _Device) -> None:
-        reading = device.snapshot.reading if device.snapshot is not None else None
-        if reading is None or not self.connected:
-            return
-        for name, words in SENSOR_TYPES[device.config.sensor_type].events.items():
-            now = reading.values.get(name)
-            if not isinstance(now, bool) or now is device.told.get(name, False):
-                continue
-            device.told[name] = now
-            event = words[0] if now else words[1]
-            log.info(event.replace("_", " "), device=device.config.sensor_id)
-            self._event(
-                device.config.sensor_id, event, reading.values, wire.timestamp_text(reading.timestamp)
-            )
-
-    def _event(self, device_id: str, event: str, data: Mapping[str, Json], timestamp: str) -> None:
-        body = {"timestamp": timestamp, "event": event, "data": dict(data)}
-        self._send(self._topics.device(device_id, "events"), wire.dumps(body))
-        source = f"{self._hub.instance_id}_{device_id}"
-        self._send(self._topics.global_events, wire.dumps({**body, "source": source}))
-
     def _send(self, topic: str, payload: str, retain: bool = False, *, can_wait: bool = False) -> bool:
         """False when it has to be sent again. What is not sent for want of a connection `announce` will say."""
         return not self.connected or self._publish(Message(topic, payload, retain, can_wait))
-
-    def _now(self) -> str:
-        return wire.timestamp_text(self._clock.now())
 
 
 def state_payload(device_id: str, body: Mapping[str, Json], names: Iterable[str] = ()) -> str:
@@ -268,9 +224,3 @@ def _is_fresh(snapshot: Snapshot | None) -> bool:
         and snapshot.reading is not None
         and snapshot.status in (Status.ONLINE, Status.DEGRADED)
     )
-
-
-def _severity(fault: Fault, status: Status) -> str:
-    if fault.code in (TransportDown.code, HandlerUnreachable.code):
-        return "critical"
-    return "warning" if status is Status.DEGRADED else "error"

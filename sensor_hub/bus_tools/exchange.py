@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -17,26 +16,19 @@ from pymodbus.pdu import ModbusPDU
 
 from sensor_hub.drivers.modbus_frames import (
     EXCEPTION_NAMES,
+    READS_BITS,
     TARGET_SILENT,
     Expected,
-    crc_of,
     rtu_answers,
     rtu_strangers,
 )
 from sensor_hub.drivers.modbus_plan import Span
-from sensor_hub.drivers.modbus_register import Table
+from sensor_hub.drivers.modbus_probe import read_request
 from sensor_hub.drivers.modbus_tcp_client import TcpClient
 from sensor_hub.drivers.modbus_timing import SerialTiming
 from sensor_hub.drivers.serial_settings import SerialSettings
 from sensor_hub.errors import BrokenFrame, ReadFailed, ReadTimeout, TransportDown
 
-FUNCTIONS: Mapping[Table, int] = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}
-_READERS: Mapping[Table, str] = {
-    "coil": "read_coils",
-    "discrete": "read_discrete_inputs",
-    "holding": "read_holding_registers",
-    "input": "read_input_registers",
-}
 _PATH_UNAVAILABLE = 10  # a gateway says it of the line behind it
 _HEARD_MAX_BYTES = 1024
 _SHOWN_BYTES = 8
@@ -112,12 +104,11 @@ class SerialBus:
     def ask(self, unit_id: int, span: Span, timeout_s: float) -> Heard:
         """Send one request and listen; see Bus."""
         _check(unit_id)
-        adu = struct.pack(">BBHH", unit_id, FUNCTIONS[span.table], span.address, span.count)
-        request = adu + crc_of(adu)
+        request = read_request(unit_id, span)
         unasked = self._until_silent(self._pause_s, timeout_s)
         self._port.write(request)
         sent_at = self._active_at = time.monotonic()
-        heard = self._listen(request, Expected.to(adu), sent_at, timeout_s)
+        heard = self._listen(request, Expected.to(request[:-2]), sent_at, timeout_s)
         others = heard.others | rtu_strangers(unasked)
         return replace(heard, others=others - {unit_id}, unasked=len(unasked))
 
@@ -177,7 +168,7 @@ def _unusable(heard: bytes, expected: Expected) -> Heard:
 
 def _values_of(adu: bytes, expected: Expected) -> tuple[int, ...]:
     content = adu[3:]
-    if expected.prefix[1] in (FUNCTIONS["coil"], FUNCTIONS["discrete"]):
+    if expected.prefix[1] in READS_BITS:
         return tuple(byte >> bit & 1 for byte in content for bit in range(8))
     return struct.unpack(f">{len(content) // 2}H", content)
 
@@ -218,6 +209,6 @@ class TcpBus:
         return Heard("refused", code=answer.exception_code, round_trip_s=took_s)
 
     def _read(self, unit_id: int, span: Span) -> ModbusPDU:
-        read = getattr(self._client, _READERS[span.table])
+        read = getattr(self._client, span.reader)
         answer: ModbusPDU = read(span.address, count=span.count, device_id=unit_id)
         return answer

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from sensor_hub.bus_tools.exchange import Bus, Heard
 from sensor_hub.bus_tools.scan_plan import Plan, named
+from sensor_hub.drivers.late_answers import LATE_FACTOR
 from sensor_hub.drivers.modbus_plan import Span
 from sensor_hub.drivers.modbus_register import Table
 from sensor_hub.drivers.modbus_settings import RtuSettings
@@ -17,7 +18,6 @@ from sensor_hub.errors import TransportDown
 
 # Answers make a scan quicker and repeated questions slower; a machine may be slow, too. This is the end of it.
 _OVERTIME, _GRACE_S = 1.25, 3.0
-_LATE_FACTOR = 4  # a unit that was too late is asked again with so much more patience
 _LATE_MAX = 8
 _ASKED_AT = 0
 _SUSPICIOUS = 3  # so many units may all be there
@@ -135,7 +135,8 @@ class Scan:
         answered = {hit.unit_id for hit in self.hits[before:]}
         late = [unit_id for unit_id in tally.heard if unit_id in self._plan.units and unit_id not in answered]
         for unit_id in late[:_LATE_MAX]:
-            self._try(bus, settings, unit_id, _LATE_FACTOR * self._plan.timeout_s, tally, late=True)
+            # A unit that was too late is asked again with as much patience as an answer may need.
+            self._try(bus, settings, unit_id, LATE_FACTOR * self._plan.timeout_s, tally, late=True)
         for hint in self._hints(settings, tally, self.hits[before:]):
             self._watcher.hint(hint)
         return True

@@ -163,6 +163,12 @@ class Hub:
         assert len(found) == count
         return found
 
+    def answer_of(self, device_id: str, cmd_id: object) -> dict[str, Any]:
+        """The answer to `cmd_id`, however often it came: a repetition is the same."""
+        found = eventually(lambda: self.answers(f"devices/{device_id}", cmd_id), 30)
+        assert all(body == found[0] for body in found)
+        return found[0]
+
     def ask(self, where: str, body: Mapping[str, Any], within_s: float = 15.0) -> dict[str, Any]:
         """Send a command (with a new id unless it has one) and return its first answer."""
         full = {"id": f"c-{uuid.uuid4()}", **body}

@@ -24,6 +24,7 @@ class HttpDevices:
         self.held: dict[str, threading.Event] = {}
         self.written: list[tuple[str, Any]] = []  # path with property, value
         self.reads: dict[str, int] = defaultdict(int)
+        self.posts: dict[str, int] = defaultdict(int)  # arrived, by path with property
         devices = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -41,6 +42,7 @@ class HttpDevices:
                 length = int(self.headers.get("Content-Length", 0))
                 value = json.loads(self.rfile.read(length))["value"]
                 path = self.path.strip("/")
+                devices.posts[path] += 1
                 name, _, prop = path.partition("/")
                 if path in devices.held:
                     devices.held[path].wait(30)
@@ -89,7 +91,8 @@ class ModbusDevice:
     """A Modbus TCP server with one unit; answers functions 1 to 6 and 16 of the specification."""
 
     def __init__(self) -> None:
-        self.words: dict[int, int] = {}  # holding and input registers by address
+        # Holding and input registers by address; a setpoint holds what it may, or nothing is written.
+        self.words: dict[int, int] = {10: 450}
         self.bits: dict[int, bool] = {}
         self.written: list[tuple[int, int]] = []  # address, raw value
         self.refuses = False

@@ -16,6 +16,7 @@ HOST = "127.0.0.1"
 BAUDRATE = 19200
 COUNT = 100  # of coils, discrete inputs, holding registers and input registers
 INPUT_REGISTERS = {1: 225, 2: 1013}
+HOLDING_REGISTERS = {10: 450}
 DISCRETE_INPUTS = {5: 1}
 _ADU_BYTES = 260
 _RECOVER_PROTOCOL = 1 << 2  # drop what is no request, and wait for silence
@@ -56,6 +57,8 @@ class Server:
         self._mapping = modbus.modbus_mapping_new(COUNT, COUNT, COUNT, COUNT)
         for place, value in INPUT_REGISTERS.items():
             self._mapping.contents.tab_input_registers[place] = value
+        for place, value in HOLDING_REGISTERS.items():
+            self._mapping.contents.tab_registers[place] = value
         for place, value in DISCRETE_INPUTS.items():
             self._mapping.contents.tab_input_bits[place] = value
         kind, where = address.split(":", 1)

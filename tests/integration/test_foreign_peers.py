@@ -67,7 +67,9 @@ def simulated() -> ModbusServerContext:
     """The same device as pymodbus' simulator has it: coils, discrete inputs, input and holding registers in a row."""
     tables = {"co size": COUNT, "di size": COUNT, "ir size": COUNT, "hr size": COUNT + 10}
     values = dict.fromkeys(("bits", "uint16", "uint32", "float32"), 0) | {"string": " "}
-    bits, words = [[0, COUNT - 1], [COUNT + 1, 2 * COUNT - 1]], [[2 * COUNT + 3, 4 * COUNT - 1], 2 * COUNT]
+    held = {2 * COUNT + 1: 225, 2 * COUNT + 2: 1013, 3 * COUNT + 10: 450}
+    bits = [[0, COUNT - 1], [COUNT + 1, 2 * COUNT - 1]]
+    words = [2 * COUNT, [2 * COUNT + 3, 3 * COUNT + 9], [3 * COUNT + 11, 4 * COUNT - 1]]
     store: dict[str, Any] = {
         "setup": {
             **tables,
@@ -76,7 +78,7 @@ def simulated() -> ModbusServerContext:
             "defaults": {"value": values, "action": dict.fromkeys(values)},
         },
         "bits": [*bits, {"addr": COUNT, "value": 1 << 5}],
-        "uint16": [*words, {"addr": 2 * COUNT + 1, "value": 225}, {"addr": 2 * COUNT + 2, "value": 1013}],
+        "uint16": [*words, *({"addr": place, "value": value} for place, value in held.items())],
         "write": [[0, COUNT - 1], [3 * COUNT, 4 * COUNT - 1]],
         "invalid": [[4 * COUNT, 4 * COUNT + 9]],
         **{part: [] for part in ("uint32", "float32", "string", "repeat")},

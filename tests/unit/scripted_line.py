@@ -105,10 +105,12 @@ class ByPoints(Scripted):
         self.blocks: list[tuple[str, ...]] = []
 
     def plan(self, points: Sequence[Point]) -> Sequence[Block]:
-        left = [point for point in points if point.name not in self.known_refused]
+        return self.plan_all([point for point in points if point.name not in self.known_refused])
+
+    def plan_all(self, points: Sequence[Point]) -> Sequence[Block]:
         return [
-            Block(self.unit_id(points[0].sensor_id), tuple(left[at : at + self.at_once]))
-            for at in range(0, len(left), self.at_once)
+            Block(self.unit_id(points[0].sensor_id), tuple(points[at : at + self.at_once]))
+            for at in range(0, len(points), self.at_once)
         ]
 
     def exchange(self, block: Block) -> Mapping[Point, Json]:

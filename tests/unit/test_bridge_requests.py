@@ -19,6 +19,7 @@ from sensor_hub.errors import HubError
 from sensor_hub.outputs.base import Message
 from sensor_hub.outputs.topics import Topics
 from sensor_hub.readings import Json
+from sensor_hub.store_file import Item
 from tests.support import eventually
 from tests.unit.manual_clock import ManualClock
 
@@ -57,19 +58,23 @@ class World:
         hub = replace(hub, sensors=(*hub.sensors, *many), groups=groups)
         self.aggregator, self.clock = Aggregator(), ManualClock()
         self.sent: list[Message] = []
+        self.kept: list[Item] = []  # answers
         self.errors: list[tuple[str, str]] = []
         self.requests = Requests(
             hub,
             Topics("base", hub.instance_id),
             self.aggregator,
             self.sent.append,
+            self.kept.extend,
             lambda device_id: device_id not in unpublished,
             self.clock.clock,
         )
 
     def answer(self) -> Any:
-        message = eventually(lambda: self.sent)[0]
-        return wire.loads(message.payload)
+        return wire.loads(eventually(lambda: self.kept)[0].payload)
+
+    def state(self) -> Any:
+        return wire.loads(eventually(lambda: self.sent)[0].payload)
 
     def get(self, device_id: str) -> None:
         self.requests.get(device_id, b"", lambda device, error: self.errors.append((device, code(error))))
@@ -87,8 +92,8 @@ def world(tmp_path: Path) -> World:
 def test_a_command_that_meets_a_defect_is_answered(world: World) -> None:
     for _ in range(2):  # a repeated one too
         world.requests.device_command(BROKEN, b'{"id": "c1", "values": {"x": 1}}')
-    eventually(lambda: len(world.sent) == 2)
-    answers = [wire.loads(message.payload) for message in world.sent]
+    eventually(lambda: len(world.kept) == 2)
+    answers = [wire.loads(item.payload) for item in world.kept]
     assert answers[0] == answers[1]
     assert isinstance(answers[0], dict)
     assert (answers[0]["cmd_id"], answers[0]["status"], answers[0]["error"]) == (
@@ -122,7 +127,7 @@ def test_a_device_that_is_not_published_is_not_got_and_takes_commands(tmp_path: 
 
 def test_a_get_publishes_the_whole_state(world: World) -> None:
     world.get(GOOD)
-    assert world.answer() == {
+    assert world.state() == {
         "timestamp": "now",
         "device_id": GOOD,
         "state": {"timestamp": "now", "value": 1},
@@ -138,14 +143,14 @@ def test_a_command_with_hardly_any_time_left_is_not_sent(tmp_path: Path) -> None
     world.requests.device_command(GOOD, b'{"id": "c3", "values": {"x": 3}, "timeout": 9000}')
     world.clock.advance(4.6)  # of 5
     world.aggregator.gate.set()
-    eventually(lambda: len(world.sent) == 3)
-    answers = [wire.loads(message.payload) for message in world.sent]
+    eventually(lambda: len(world.kept) == 3)
+    answers = [wire.loads(item.payload) for item in world.kept]
     assert [body.get("error") for body in answers if isinstance(body, dict)] == [
         None,
         "COMMAND_TIMEOUT",
         None,
     ]
-    assert "not sent" in world.sent[1].payload
+    assert b"not sent" in world.kept[1].payload
     assert world.aggregator.commanded == [{"x": 1}, {"x": 3}]
 
 

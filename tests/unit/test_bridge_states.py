@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from sensor_hub import wire
 from sensor_hub.bridge.states import StatePublisher, bare
 from sensor_hub.clock import Clock
 from sensor_hub.config import load
@@ -67,12 +66,6 @@ def world(tmp_path: Path) -> World:
     return World(hub)
 
 
-def event_of(sent: dict[str, str]) -> str | None:
-    payload = sent.get("motion_front_door/events")
-    body = wire.loads(payload) if payload else None
-    return str(body["event"]) if isinstance(body, dict) else None
-
-
 @pytest.mark.parametrize(
     ("value", "text"),
     [
@@ -102,66 +95,6 @@ def test_an_unchanged_reading_is_sent_again_after_the_update_interval_only(world
     world.elapsed_s = 10.0
     world.states.tick()
     assert world.take().keys() == {"motion_front_door/state"}
-
-
-def test_the_first_reading_with_motion_is_an_event_and_one_without_is_none(world: World) -> None:
-    assert event_of(world.motion(False)) is None
-    assert event_of(world.motion(True)) == "motion_detected"
-    assert event_of(world.motion(True)) is None
-    assert event_of(world.motion(False)) == "motion_cleared"
-
-
-def test_motion_seen_before_the_connection_stands_is_an_event_when_it_does(world: World) -> None:
-    world.states.connected = False
-    assert world.motion(True) == {}
-    world.states.connected = True
-    world.states.announce()
-    assert event_of(world.take()) == "motion_detected"
-    world.states.announce()
-    assert event_of(world.take()) is None
-
-
-def test_motion_is_cleared_after_an_outage_between(world: World) -> None:
-    world.motion(True)
-    world.motion(None, error="READ_FAILED")
-    assert event_of(world.motion(False)) == "motion_cleared"
-    world.motion(None, error="READ_FAILED")
-    assert event_of(world.motion(False)) is None
-
-
-def test_an_error_is_sent_when_it_begins_or_changes_and_once_per_interval(world: World) -> None:
-    topic = "motion_front_door/error"
-    assert topic in world.motion(False, error="READ_FAILED")
-    assert topic not in world.motion(False, error="READ_FAILED")
-    assert topic in world.motion(False, error="READ_TIMEOUT")
-    world.elapsed_s = 9.9
-    assert topic not in world.motion(False, error="READ_TIMEOUT")
-    world.elapsed_s = 10.0
-    assert topic in world.motion(False, error="READ_TIMEOUT")
-    assert topic not in world.motion(False)
-    assert topic in world.motion(False, error="READ_TIMEOUT")
-
-
-def test_an_error_that_began_while_nobody_could_hear_it_begins_when_they_can(world: World) -> None:
-    world.states.connected = False
-    world.motion(None, error="READ_FAILED")
-    world.states.connected = True
-    assert "motion_front_door/error" in world.motion(None, error="READ_FAILED")
-
-
-@pytest.mark.parametrize(
-    ("detected", "code", "severity"),
-    [
-        (True, "READ_FAILED", "warning"),
-        (None, "READ_FAILED", "error"),
-        (None, "TRANSPORT_DOWN", "critical"),
-        (None, "HANDLER_ERROR", "critical"),
-    ],
-)
-def test_the_severity_of_an_error(world: World, detected: bool | None, code: str, severity: str) -> None:
-    body = wire.loads(world.motion(detected, error=code)["motion_front_door/error"])
-    assert isinstance(body, dict)
-    assert (body["error_code"], body["message"], body["severity"]) == (code, "why", severity)
 
 
 def test_the_last_state_of_an_offline_device_is_announced_with_its_old_time(world: World) -> None:
@@ -203,9 +136,9 @@ def test_an_aggregator_that_has_just_started_does_not_undo_what_is_known(world: 
 
 def test_values_age_while_the_aggregator_is_gone(world: World) -> None:
     world.motion(True)
-    world.states.lost(HandlerUnreachable("gone"))
-    sent = world.take()
-    assert "HANDLER_ERROR" in sent["motion_front_door/error"]
+    [snapshot] = world.states.lost(HandlerUnreachable("gone"))
+    assert snapshot.fault is not None
+    assert (snapshot.fault.code, snapshot.status) == ("HANDLER_ERROR", Status.DEGRADED)
     assert world.states.online("motion_front_door")
     world.elapsed_s = 3600.0
     world.states.lost(HandlerUnreachable("gone"))
@@ -318,21 +251,3 @@ def test_an_availability_that_was_not_taken_is_sent_later(world: World) -> None:
     world.room = 1_000_000
     world.states.tick()
     assert world.take() == {"motion_front_door/availability": "offline"}
-
-
-def test_events_and_errors_are_not_refused_for_want_of_room(world: World) -> None:
-    sent = World.publish
-    seen: dict[str, bool] = {}
-
-    def publish(message: Message) -> bool:
-        seen[message.topic.removeprefix(world.prefix + "motion_front_door/")] = message.can_wait
-        return sent(world, message)
-
-    world.states._publish = publish
-    world.motion(True, error="READ_FAILED")
-    assert {name for name, can_wait in seen.items() if not can_wait} == {
-        "events",
-        "error",
-        "base/v1/global/events",
-    }
-    assert {"state", "state/motion_detected", "availability"} <= seen.keys()

@@ -10,24 +10,22 @@ import sys
 import threading
 import typing
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from types import ModuleType
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from wsgiref.simple_server import make_server as make_wsgi_server
 
 import pytest
 from flask import Flask
 from pydantic import BaseModel
-from werkzeug.serving import make_server
 
 from emulator import scenario
 from sensor_hub import config, sensor_types, wire
 from sensor_hub.aggregator import Aggregator
 from sensor_hub.aggregator_api import aggregator_app
-from sensor_hub.bridge import Bridge
-from sensor_hub.bridge import loop as bridge_loop
 from sensor_hub.cli import app as command_line
-from sensor_hub.clients import AggregatorClient
 from sensor_hub.clock import system_clock
-from sensor_hub.config import transports
 from sensor_hub.config.instance_file import CONFIG_KEYS
 from sensor_hub.config.model import Handler, HubConfig
 from sensor_hub.drivers import DRIVERS, check_options
@@ -36,11 +34,15 @@ from sensor_hub.drivers.modbus_settings import ModbusSensor, Register, RtuSettin
 from sensor_hub.errors import BY_CODE, DeviceRefused, Problem, ReadFailed, TransportDown
 from sensor_hub.handler import HandlerService
 from sensor_hub.handler_api import handler_app
-from sensor_hub.outputs import OUTPUTS
-from sensor_hub.outputs import base as outputs_base
+from sensor_hub.outputs import OUTPUTS, check_output, influxdb_settings
+from sensor_hub.outputs.followers import Followers
+from sensor_hub.outputs.sink import Sink
 from sensor_hub.outputs.topics import REQUEST_FILTERS, Topics
-from sensor_hub.readings import Quality, Reading, Snapshot, Status
+from sensor_hub.readings import Json, Quality, Status
 from sensor_hub.sensor_types import SENSOR_TYPES, SensorType
+from tests.contract.feed import feed
+from tests.contract.output_suite import Got, OutputSuite
+from tests.contract.output_suite import message as a_message
 from tests.support import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,7 +97,9 @@ def problems_of(text: str, folder: Path) -> tuple[Problem, ...]:
 def read(text: str, folder: Path) -> config.model.Report:
     file = folder / "instance.json"
     file.write_text(text, encoding="utf-8")
-    return config.read({}, root=folder, file=file, secrets_dir=folder, check_options=check_options)
+    return config.read(
+        {}, root=folder, file=file, secrets_dir=folder, check_options=check_options, check_output=check_output
+    )
 
 
 def hub_of(text: str, folder: Path) -> HubConfig:
@@ -449,50 +453,122 @@ def test_the_recipe_for_a_sensor_type_gives_unit_rounding_and_quality(
         assert service.read("cpu")["quality"] == "poor"
 
 
-CELLAR_AND_ATTIC = """{"instance_id": "two", "config": {"sensors": [
-    {"sensor_id": "cellar", "sensor_type": "temperature", "bridge": ["mqtt"]},
-    {"sensor_id": "attic", "sensor_type": "temperature", "bridge": ["NAME"]}]}}"""
+class Posted:
+    """Where the recipe's output posts to."""
+
+    def __init__(self) -> None:
+        self._server: WSGIServer | None = None
+        self._port = 0
+        self.messages: dict[str, dict[str, typing.Any]] = {}
+        self.come_back()
+        self.options: dict[str, Json] = {"url": self.url}
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._port}/readings"
+
+    def _answer(self, environ: dict[str, typing.Any], start: typing.Any) -> list[bytes]:
+        body = environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))
+        self.messages.update({each["id"]: each for each in json.loads(body)})
+        start("204 No Content", [])
+        return []
+
+    def got(self) -> list[Got]:
+        return [
+            (each["device_id"], each["data"]["value"], datetime.fromisoformat(each["timestamp"]))
+            for each in self.messages.values()
+        ]
+
+    def leave(self) -> None:
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+        self._server = None
+
+    def come_back(self) -> None:
+        self._server = make_wsgi_server("127.0.0.1", self._port, self._answer, handler_class=QuietWsgi)
+        self._port = self._server.server_port
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
 
-def test_every_output_may_be_named_by_bridge() -> None:
-    assert tuple(OUTPUTS) == tuple(transports.OUTPUT_NAMES)
+class QuietWsgi(WSGIRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
 
 
-def test_the_recipe_for_an_output_gets_what_its_devices_say(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def posted() -> Iterator[Posted]:
+    made = Posted()
+    yield made
+    made.leave()
+
+
+@pytest.fixture
+def with_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> type[Sink]:
+    recipe: type[Sink] = module_of("output", tmp_path, monkeypatch).Webhook
+    monkeypatch.setitem(typing.cast(dict[str, type[Sink]], OUTPUTS), recipe.name, recipe)
+    return recipe
+
+
+class TestTheRecipeForAnOutput(OutputSuite):
+    """It does what every output must do."""
+
+    @pytest.fixture(autouse=True)
+    def _kind(self, with_output: type[Sink], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(type(self), "kind", with_output, raising=False)
+
+    @pytest.fixture
+    def receiver(self, posted: Posted) -> Posted:
+        return posted
+
+
+def test_the_recipe_for_an_output_gets_what_its_devices_say_and_nothing_else(
+    tmp_path: Path, posted: Posted, with_output: type[Sink]
 ) -> None:
-    recipe = module_of("output", tmp_path, monkeypatch).JsonLines
-    monkeypatch.setattr(transports, "OUTPUT_NAMES", (*transports.OUTPUT_NAMES, recipe.name))
-    hub = hub_of(CELLAR_AND_ATTIC.replace("NAME", recipe.name), tmp_path)
-    clock = system_clock(hub.timezone)
-    aggregator = Aggregator(hub, clock)
-    server = make_server("127.0.0.1", 0, aggregator_app(aggregator), threaded=True)
-    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-    client = AggregatorClient(f"http://127.0.0.1:{server.server_port}", hub.instance_id)
-    output: outputs_base.Output = recipe(hub)
-    bridge = Bridge(hub, client, output, clock)
-    monkeypatch.setattr(bridge_loop, "HANDLERS_PATIENCE_S", 0.0)  # there are no handlers here
-    for device_id in ("cellar", "attic"):
-        reading = Reading({"value": 21.5}, clock.now())
-        aggregator.board.put(Snapshot(device_id, "temperature", Status.ONLINE, reading, quality=Quality.GOOD))
-    running = threading.Thread(target=bridge.run, daemon=True)
-    running.start()
-    lines: list[dict[str, object]] = []
+    content = json.loads(marked("output instance"))["config"]
+    outputs = [{**content["outputs"][0], "url": posted.url, "parallelism": "thread"}]
+    with feed(tmp_path, outputs, content["sensors"]) as its_feed:
+        followers = Followers(its_feed.hub, system_clock())
+        followers.start()
+        try:
+            for number in range(10):
+                its_feed.says("cellar", {"value": -number})
+                its_feed.says("attic", {"value": number})
+            eventually(lambda: len(posted.messages) >= 10, 30)
+        finally:
+            followers.join(10)
+    assert [each[:2] for each in posted.got()] == [("attic", number) for number in range(10)]
+    assert {each["target_transport"] for each in posted.messages.values()} == {"web"}
 
-    def told() -> set[object]:
-        written = capsys.readouterr().out.splitlines()
-        lines.extend(json.loads(line) for line in written if line.startswith('{"topic"'))
-        return {str(line["topic"]).partition("/devices/")[2] for line in lines if line["payload"] == "21.5"}
 
-    try:
-        eventually(lambda: "attic/state/value" in told())
-        assert told() == {"attic/state/value"}  # the cellar's `bridge` names another output
-    finally:
-        bridge.stop()
-        running.join(10)
-        aggregator.close()
-        server.shutdown()
-        server.server_close()
+def test_without_the_line_in_outputs_the_recipes_instance_is_refused(tmp_path: Path) -> None:
+    found = problems_of(marked("output instance"), tmp_path)
+    assert [problem.path for problem in found] == ["config.outputs[0].type"]
+
+
+@pytest.mark.parametrize("sink", list(OUTPUTS.values()), ids=list(OUTPUTS))
+def test_the_page_of_outputs_has_every_option_of_every_type(sink: type[Sink]) -> None:
+    page = (ROOT / "docs/outputs.md").read_text(encoding="utf-8")
+    documented = {word for cells in rows(section(f"`{sink.name}`", page)) for word in code_in(cells[0])}
+    assert documented == set(sink.settings.known_keys())
+
+
+def test_the_page_of_outputs_names_every_placeholder() -> None:
+    page = (ROOT / "docs/outputs.md").read_text(encoding="utf-8")
+    sentence = re.search(r"^Placeholders: (.*?)\.$", page, re.M | re.S)
+    assert sentence is not None
+    assert code_in(sentence[1]) == [f"{{{name}}}" for name in influxdb_settings.PLACEHOLDERS]
+
+
+@pytest.mark.parametrize(
+    "text", fences("json", (ROOT / "docs/outputs.md").read_text(encoding="utf-8")), ids=lambda text: text[:30]
+)
+def test_every_json_example_of_the_page_of_outputs_is_valid(text: str, tmp_path: Path) -> None:
+    content = json.loads(text)
+    if "id" in content:
+        assert list(content) == list(a_message(7, {"value": 21.5}, extra={"unit": "°C"}).body())
+    else:
+        assert problems_of(json.dumps({"instance_id": "x", "config": content}), tmp_path) == ()
 
 
 def test_the_recipe_for_a_service_answers_and_names_the_instance(

@@ -95,3 +95,18 @@ def test_a_launcher_that_was_killed_leaves_an_instance_that_is_not_running(insta
 def test_a_disabled_instance_is_healthy(instance_id: str) -> None:
     runtime.write_instance(Instance(instance_id, os.getpid(), {}, "", enabled=False))
     assert health.reasons(instance_id) == []
+
+
+def test_a_queue_in_which_much_waits_is_a_note_and_one_that_loses_is_a_reason(instance_id: str) -> None:
+    loop_turned(instance_id, 1)
+    runtime.write_queue_figures(instance_id, "mqtt", {"depth": 9, "oldest_s": 9.0, "dropped": 0})
+    assert (health.reasons(instance_id), health.notes(instance_id)) == ([], [])
+    row = {"depth": 12, "oldest_s": 612.4, "dropped": 3, "dropping": False}
+    runtime.write_queue_figures(instance_id, "mqtt", row)
+    assert health.reasons(instance_id) == []
+    assert health.notes(instance_id) == [
+        "queue mqtt: 12 entries wait, the oldest for 612 s",
+        "queue mqtt: 3 entries were lost since its file was begun",
+    ]
+    runtime.write_queue_figures(instance_id, "mqtt", row | {"dropping": True})
+    assert health.reasons(instance_id) == ["queue mqtt is full: 3 entries are lost, 12 wait"]

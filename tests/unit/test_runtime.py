@@ -138,3 +138,27 @@ def test_no_draft_is_left_beside_the_files(instance_id: str) -> None:
     assert [path.name for path in runtime.run_dir(instance_id).iterdir()] == ["fatal.json"]
     assert json.loads((runtime.run_dir(instance_id) / "fatal.json").read_text()) == {"program": "mqtt-bridge"}
     assert runtime.read_fatal(instance_id) == "mqtt-bridge"
+
+
+def test_the_figures_of_queues_are_read_by_name_with_their_age(instance_id: str) -> None:
+    assert runtime.read_queue_figures(instance_id) == {}
+    runtime.write_queue_figures(instance_id, "mqtt", {"depth": 2})
+    runtime.write_queue_figures(instance_id, "influx.home", {"depth": 3})
+    found = runtime.read_queue_figures(instance_id)
+    assert {name: row["depth"] for name, row in found.items()} == {"mqtt": 2, "influx.home": 3}
+    assert all(isinstance(age := row["reported_s"], float) and 0 <= age < 60 for row in found.values())
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"written_at": "now", "figures": {}}', '{"written_at": 1}']
+)
+def test_figures_that_say_nothing_usable_are_left_out(instance_id: str, text: str) -> None:
+    runtime.write_queue_figures(instance_id, "mqtt", {"depth": 2})
+    (runtime.run_dir(instance_id) / "queues" / "broken.json").write_text(text)
+    assert list(runtime.read_queue_figures(instance_id)) == ["mqtt"]
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden"])
+def test_a_name_that_is_no_file_of_its_own_is_refused(instance_id: str, name: str) -> None:
+    with pytest.raises(ValueError, match="cannot be a queue's name"):
+        runtime.write_queue_figures(instance_id, name, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
@@ -15,7 +16,8 @@ from sensor_hub import store as store_module
 from sensor_hub import store_queue
 from sensor_hub.clock import system_clock
 from sensor_hub.store import Queue, Store
-from sensor_hub.store_file import KEPT_ASIDE, Item, Limits, StoreFile
+from sensor_hub.store_file import KEPT_ASIDE, Item, Limits, StoreFile, why_not_lasting
+from sensor_hub.store_queue import DROPPING_S
 from tests.support import eventually
 from tests.unit.manual_clock import ManualClock
 
@@ -50,7 +52,7 @@ def lines() -> Iterator[Lines]:
 
 
 def told(lines: Lines, words: str) -> int:
-    return sum(words in line["event"] for line in lines if line["log_level"] == "error")
+    return sum(words in line["event"] for line in lines if line["log_level"] in ("error", "warning"))
 
 
 def items(*payloads: str, device_id: str = "a") -> list[Item]:
@@ -202,6 +204,49 @@ def test_an_entry_larger_than_the_whole_queue_is_dropped_and_the_rest_stays(path
         assert (payloads(queue), queue.figures().dropped) == (["1"], 1)
 
 
+def test_that_a_queue_is_losing_entries_is_told_for_a_minute(path: Path) -> None:
+    time, limits = ManualClock(), Limits(2, 10_000)
+    with opened(path, time) as store:
+        queue = store.queue("influx", limits)
+        queue.put(items("1", "2"))
+        assert not queue.figures().dropping
+        queue.put(items("3"))
+        assert queue.flush(20)
+        assert queue.figures().dropping
+        time.advance(DROPPING_S - 1)
+        assert queue.figures().dropping
+        time.advance(1)
+        assert not queue.figures().dropping
+    with opened(path, time) as store:
+        figures = store.queue("influx", limits).figures()
+        assert (figures.dropped, figures.dropping) == (1, False)  # that was another life
+
+
+def test_a_mark_is_kept_without_entries_too(path: Path) -> None:
+    with opened(path) as store:
+        queue = store.queue("influx")
+        queue.put([], mark="here")
+        assert queue.flush(20)
+    with opened(path) as store:
+        assert store.queue("influx").mark == "here"
+
+
+@pytest.mark.parametrize(
+    ("folder", "reason"),
+    [
+        ("", ""),
+        ("not/yet/there", ""),
+        ("/proc/nowhere", "/proc cannot be written to"),
+        ("/data", "/data is no volume, so it ends with the container"),
+    ],
+)
+def test_why_a_folder_will_not_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, reason: str
+) -> None:
+    monkeypatch.setattr(os, "access", lambda known, _: known != Path("/proc"))  # root may write everywhere
+    assert why_not_lasting(tmp_path / folder) == reason
+
+
 def test_depth_size_and_age_of_the_oldest_are_told(path: Path) -> None:
     time = ManualClock()
     with opened(path, time) as store:
@@ -211,6 +256,7 @@ def test_depth_size_and_age_of_the_oldest_are_told(path: Path) -> None:
             "bytes": 0,
             "oldest_s": None,
             "dropped": 0,
+            "dropping": False,
             "on_disk": True,
         }
         first = queue.put(items("1"))

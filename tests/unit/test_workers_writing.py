@@ -14,7 +14,7 @@ from sensor_hub.drivers.base import PropertySpec
 from sensor_hub.errors import DeviceRefused, HubError, ReadFailed, ReadTimeout, TransportDown
 from sensor_hub.readings import Json
 from sensor_hub.workers.writing import Outcome, Written
-from tests.unit.scripted_line import Bare
+from tests.unit.scripted_line import Bare, ByPoints
 
 SETPOINT = PropertySpec("number", True, "°C", 5.0, 30.0, 0.5, limited=True)
 ON = PropertySpec("boolean", True)
@@ -154,6 +154,16 @@ def test_a_relative_number_is_added_exactly(now: Json, change: str, sent: Json) 
 def test_toggle_turns_over_what_the_device_holds(now: bool, sent: bool) -> None:
     device = Device({"on": now}, {"on": ON})
     assert device.tell(on="toggle").values == {"on": sent}
+
+
+def test_what_the_device_refused_to_read_before_is_asked_for_when_a_command_needs_it() -> None:
+    bare = Bare({"it": PropertySpec("number", True), "other": ON}, driver=ByPoints)
+    bare.driver.holds, bare.driver.known_refused = {"it": 10, "other": True}, {"it"}
+    bare.work()
+    request_id = bare.command(it="+1")
+    bare.work()
+    assert bare.answer(request_id).error is None
+    assert bare.driver.written == [{"it": 11}]
 
 
 @pytest.mark.parametrize("holds", [{}, {"it": None}, {"it": "off"}])
