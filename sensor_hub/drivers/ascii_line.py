@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from sensor_hub.config.model import SensorConfig, TransportConfig
 from sensor_hub.config.values import shown
+from sensor_hub.drivers.ascii_line_complaints import Complaints
 from sensor_hub.drivers.ascii_line_frames import Garbage, LineAssembler
 from sensor_hub.drivers.ascii_line_settings import (
     UNIT_PLACEHOLDER,
@@ -62,6 +63,10 @@ class _Sensor:
         """What the line says. Raises NoValueError if it is none of this sensor's."""
         return values_in(line, self.match, self.fields)
 
+    def is_marked(self, line: str | Garbage) -> bool:
+        """Whether the line begins as those of this sensor do, and nobody else's."""
+        return self.match is not None and isinstance(line, str) and line.startswith(self.match)
+
 
 class AsciiLine(Driver):
     """A line of text devices: a serial port, a pseudo-terminal, socket:// or rfc2217://."""
@@ -92,6 +97,7 @@ class AsciiLine(Driver):
         )
         self._late = LateAnswers(self.transport.timeout_s)
         self._said: dict[str, dict[str, Json]] = {}  # unasked, not told yet
+        self._complaints = Complaints(self._speakers, self.transport.read_interval_s, time.monotonic())
         self._opened_at: float | None = time.monotonic()  # None: it is known where lines begin
 
     def unit_id(self, sensor_id: str) -> str:
@@ -144,17 +150,19 @@ class AsciiLine(Driver):
                 self._expect(name, command, expected)
         return {name: said for name, _, _, said in orders}
 
-    def listen(self, within_s: float) -> dict[str, Mapping[str, Json]]:
-        """What devices say unasked. Raises TransportDown."""
+    def listen(self, within_s: float) -> dict[str, Mapping[str, Json] | HubError | None]:
+        """What devices say unasked; why it is no reading, where no other comes. Raises TransportDown."""
         until = time.monotonic() + within_s
         while not self._said:
             left_s = until - time.monotonic()
             for line in self._hear(max(0.0, left_s)):
                 self._stray(line)
+            if self._assembler.is_endless:
+                self._stray(self._assembler.too_long())
             if left_s <= 0:
                 break
         said, self._said = self._said, {}
-        return dict(said)
+        return {**self._complaints.due(time.monotonic()), **said}
 
     def load(self) -> Sequence[Load]:
         """At the least: requests are as long as they are, an answer has a character and its end."""
@@ -244,17 +252,18 @@ class AsciiLine(Driver):
 
     def _stray(self, line: str | Garbage) -> bool:
         """A line that nobody asked for: whether it is one of those who speak unasked, else of an old request."""
-        if isinstance(line, Garbage):
-            return False
         taken = False
         for sensor_id, sensor in self._speakers.items():
             try:
-                values = sensor.values_in(line)
-            except NoValueError:
+                values = self._values(sensor, line)
+            except (NoValueError, BrokenFrame) as error:
+                if len(self._sensors) == 1 or sensor.is_marked(line):
+                    self._complaints.bad(sensor_id, _failure(error))
                 continue
+            self._complaints.good(sensor_id, time.monotonic())
             self._said[sensor_id] = self._said.get(sensor_id, {}) | values
             taken = True
-        if not taken and self._late.owed(time.monotonic()):
+        if not taken and isinstance(line, str) and self._late.owed(time.monotonic()):
             self._late.came()
             return True
         return taken

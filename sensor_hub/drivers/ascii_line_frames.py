@@ -30,6 +30,7 @@ class LineAssembler:
         self._max_bytes = max_length * (4 if encoding == "utf-8" else 1) + len(terminator)
         self._pending = b""
         self._skipping = False
+        self.is_endless = False  # what came last belongs to a line that is too long and goes on
 
     def feed(self, data: bytes) -> list[str | Garbage]:
         """The lines that `data` completes; an endless one is garbage once, when it is too long."""
@@ -42,10 +43,11 @@ class LineAssembler:
                 found.append(self._line(line))
         if len(self._pending) > self._max_bytes:
             if not self._skipping:
-                found.append(self._too_long())
+                found.append(self.too_long())
             self._skipping = True
         if self._skipping:
             self._pending = self._pending[-self._max_bytes :]  # may end in half a terminator
+        self.is_endless = bool(data) and self._skipping and len(self._pending) >= self._max_bytes
         return found
 
     def skip_line(self) -> None:
@@ -61,7 +63,8 @@ class LineAssembler:
             text = raw.decode(self._encoding)
         except UnicodeDecodeError:
             return Garbage(f"no {self._encoding} text ({len(raw)} bytes)")
-        return text if len(text) <= self._max_length else self._too_long()
+        return text if len(text) <= self._max_length else self.too_long()
 
-    def _too_long(self) -> Garbage:
+    def too_long(self) -> Garbage:
+        """What a line without an end is."""
         return Garbage(f"no end of line within {self._max_length} characters")

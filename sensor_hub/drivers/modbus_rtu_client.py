@@ -16,6 +16,7 @@ from sensor_hub.drivers.late_answers import LATE_FACTOR
 from sensor_hub.drivers.modbus_frames import Expected, is_read, rtu_answers, rtu_strangers
 from sensor_hub.drivers.modbus_plan import Span
 from sensor_hub.drivers.modbus_probe import probe_of
+from sensor_hub.drivers.modbus_surplus import Surplus
 from sensor_hub.drivers.modbus_timing import SerialTiming
 from sensor_hub.drivers.serial_port import Port
 from sensor_hub.drivers.serial_settings import SerialSettings
@@ -66,6 +67,7 @@ class RtuClient(ModbusSerialClient):
         self._url, self._settings = url, settings
         self._timeout_s, self._delays_s, self._never_read = timeout_s, delays_s, never_read
         self._timing = SerialTiming.of(settings.char_s)
+        self._surplus = Surplus(timeout_s)
         self._port: Port | None = None
         self._request = b""
         self._expected = Expected(b"\0\0", 0)
@@ -80,6 +82,7 @@ class RtuClient(ModbusSerialClient):
         """Open the port. Raises TransportDown with the reason."""
         if self._port is None:
             self._port = self._settings.open(self._url)
+            self._surplus.forget()
             self._unanswered.clear()
             self._doubts.clear()
             self._behind_until.clear()
@@ -94,10 +97,12 @@ class RtuClient(ModbusSerialClient):
 
     def send(self, request: bytes, addr: tuple[object, ...] | None = None) -> int:
         """Send one frame after the silence that is due; what is still in the input is dropped."""
-        self._drain(self._timing.pause_s(self._delays_s.get(request[0], 0.0)))
+        self._drain(self._timing.pause_s(self._delays_s.get(request[0], 0.0)), is_read(request))
         self._request = bytes(request)
         self._expected = Expected.to(self._request[:-2])
         self._open_port.write(self._request)
+        if is_read(self._request):
+            self._surplus.asked(self._expected)
         self._sent_at = self._active_at = time.monotonic()
         return len(request)
 
@@ -163,10 +168,23 @@ class RtuClient(ModbusSerialClient):
             over = left_s <= 0 or len(heard) > _HEARD_MAX_BYTES
             rivals = self._rivals(answers) if answers else 0
             if answers and (over or len(answers) > rivals):
-                return self._accept(answers, rivals)
+                return self._accept(self._and_more(answers, heard), rivals)
             if over:
                 raise self._failure(self._without_echo(heard))
             heard += self._receive(left_s)
+
+    def _and_more(self, answers: list[bytes], heard: bytearray) -> list[bytes]:
+        """On a line that sends more answers than requests: these, and those that come while it is waited for them."""
+        began, delay_s = time.monotonic(), 0.0
+        until = began + self._surplus.wait_s
+        while (left_s := until - time.monotonic()) > 0 and len(heard) <= _HEARD_MAX_BYTES:
+            heard += self._receive(left_s)
+            count, answers = len(answers), list(rtu_answers(self._without_echo(heard), self._expected))
+            if len(answers) > count:
+                delay_s = time.monotonic() - began
+        if until > began:
+            self._surplus.listened(delay_s)
+        return answers
 
     @property
     def _open_port(self) -> Port:
@@ -180,7 +198,7 @@ class RtuClient(ModbusSerialClient):
             self._active_at = time.monotonic()
         return data
 
-    def _drain(self, silence_s: float) -> None:
+    def _drain(self, silence_s: float, may_fail: bool) -> None:
         """Drop the input until the line was silent for so long."""
         dropped = bytearray()
         give_up = time.monotonic() + silence_s + self._timeout_s
@@ -189,6 +207,12 @@ class RtuClient(ModbusSerialClient):
             if time.monotonic() > give_up:
                 raise BrokenFrame("the line is never silent: something sends without being asked")
         self._settle(bytes(dropped))
+        if self._request and is_read(self._request):
+            count = sum(1 for _ in rtu_answers(bytes(dropped), self._expected))
+            if self._surplus.stray(self._expected, count) and may_fail:
+                raise BrokenFrame(
+                    f"unit {self._expected.unit_id} sent more answers than it was sent requests"
+                )
 
     def _without_echo(self, heard: bytearray) -> bytes:
         """Some adapters hear what they send.
@@ -222,6 +246,10 @@ class RtuClient(ModbusSerialClient):
         if 0 < rivals < len(answers):
             self._doubts.pop(self._expected.exception_prefix, None)  # all of them have answered
         self._unanswered = [item for item in self._unanswered if item.expected != self._expected]
+        if is_read(self._request):
+            self._surplus.came(self._expected, len(answers))
+        if self._surplus.is_known and len(set(answers[rivals:])) > 1:
+            raise BrokenFrame(f"unit {self._expected.unit_id} sent different answers to one request")
         return answers[-1]
 
     def _settle(self, heard: bytes) -> None:

@@ -30,24 +30,28 @@ class Surplus:
         """For how long a line must be silent after an answer before it is believed."""
         if not self.is_known:
             return 0.0
-        return self._timeout_s if self._delay_s is None else min(self._timeout_s, 2 * self._delay_s + _MARGIN_S)
+        return (
+            self._timeout_s if self._delay_s is None else min(self._timeout_s, 2 * self._delay_s + _MARGIN_S)
+        )
 
     def asked(self, expected: Expected) -> None:
         """Such an answer was asked for."""
         self._owed[expected] = min(_OWED_MAX, self._owed.get(expected, 0) + 1)
 
-    def came(self, expected: Expected, count: int) -> None:
-        """So many such answers came together."""
-        self._owed[expected] = self._owed.get(expected, 0) - count
+    def came(self, expected: Expected, count: int) -> bool:
+        """So many such answers came: whether they are too many."""
+        left = self._owed.get(expected, 0) - count
+        self._owed[expected] = max(0, left)
+        if left < 0:
+            self.is_known, self._calm = True, 0
+        return left < 0
 
     def stray(self, expected: Expected, count: int) -> bool:
-        """So many came when nobody waited any more: whether it turns out only now that they are too many."""
-        self.came(expected, count)
-        if not count or self._owed[expected] >= 0:
+        """So many came when nobody waited any more: whether it turns out only now that this line has too many."""
+        was_known = self.is_known
+        if not self.came(expected, count):
             return False
-        self._owed[expected] = 0
-        was_known, self.is_known = self.is_known, True
-        self._delay_s, self._calm = None, 0  # later than was known
+        self._delay_s = None  # later than was known
         return not was_known
 
     def listened(self, delay_s: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import socket
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 
@@ -18,6 +19,9 @@ from sensor_hub.errors import BrokenFrame, HubError, ReadFailed, ReadTimeout, Tr
 _UNACKNOWLEDGED_MAX_MS = 10_000
 # A gateway that lost its side of a connection may take all and say nothing; it often answers on a new one.
 _SILENCES_MAX = 3
+_RECEIVED_BYTES = 4096
+_UNREAD_MAX = 64  # such pieces
+_UNANSWERED_MAX = 32
 
 
 class TcpClient(ModbusTcpClient):
@@ -32,6 +36,7 @@ class TcpClient(ModbusTcpClient):
         super().__init__(host, port=port, timeout=timeout_s, retries=0)
         self._timeout_s, self._delays_s = timeout_s, delays_s
         self._buffer = bytearray()
+        self._unanswered: deque[bytes] = deque(maxlen=_UNANSWERED_MAX)  # transaction ids, of this connection
         self._request = b""
         self._answered = False  # something was answered on this connection
         self._read_from: set[int] = set()  # the units that gave values on this connection
@@ -54,6 +59,7 @@ class TcpClient(ModbusTcpClient):
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MAX_MS)
         self._buffer.clear()
+        self._unanswered.clear()
         self._answered = False
         self._read_from.clear()
         self._silences = 0
@@ -74,6 +80,7 @@ class TcpClient(ModbusTcpClient):
         if self._silences >= _SILENCES_MAX:
             self.close()
             self.connect()
+        self._drop_unread()
         try:
             self._transmit()
         except TransportDown:
@@ -112,6 +119,27 @@ class TcpClient(ModbusTcpClient):
     def _ask_again(self) -> None:
         self.connect()
         self._transmit()
+
+    def _drop_unread(self) -> None:
+        """What came before a request is not its answer; but the rest of a late answer may still be to come."""
+        self._take_unread()
+        while len(self._buffer) >= MBAP_BYTES:
+            length = mbap_length(bytes(self._buffer[:MBAP_BYTES]))
+            if length is None:
+                self._buffer.clear()
+                return
+            if len(self._buffer) < length:
+                return
+            del self._buffer[:length]
+        if not any(each.startswith(self._buffer[:2]) for each in self._unanswered):
+            self._buffer.clear()
+
+    def _take_unread(self) -> None:
+        with suppress(OSError):  # there is nothing, or the connection is gone, which shows when it is used
+            assert self.socket is not None
+            self.socket.settimeout(0)
+            for _ in range(_UNREAD_MAX):
+                self._buffer += self.socket.recv(_RECEIVED_BYTES)
 
     def _transmit(self) -> None:
         self._hung_up = self._heard = False
@@ -158,7 +186,7 @@ class TcpClient(ModbusTcpClient):
             assert self.socket is not None
             self.socket.settimeout(left_s)
             try:
-                data = self.socket.recv(4096)
+                data = self.socket.recv(_RECEIVED_BYTES)
             except TimeoutError as error:
                 if error.errno is not None:  # the kernel's, for a peer that is gone; ours has no number
                     raise
@@ -174,6 +202,7 @@ class TcpClient(ModbusTcpClient):
     def _too_late(self, others: set[int]) -> HubError:
         if self._buffer:
             return self._broken("incomplete frame")
+        self._unanswered.append(self._request[:2])
         self._silences += not self._heard
         note = f" ({', '.join(f'unit {other}' for other in sorted(others))} answered)" if others else ""
         return ReadTimeout(f"no answer from unit {self._expected.unit_id} within {self._timeout_s:g} s{note}")

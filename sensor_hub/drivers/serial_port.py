@@ -6,6 +6,7 @@ Whatever goes wrong is TransportDown, with a reason that people can act upon.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import re
 import select
@@ -32,7 +33,6 @@ _ALLOWED = (
     "must be a device path such as /dev/ttyUSB0 or /dev/serial/by-id/…, "
     "socket://host:port, rfc2217://host:port or hwgrep://expression"
 )
-_BUSY = (errno.EAGAIN, errno.EBUSY)
 _READ_BYTES = 4096
 _HUNG_UP = "it was unplugged, or another program reads from it"
 # rfc2217 has no descriptor to wait for, and a change of its timeout goes over the network: it waits in slices.
@@ -68,19 +68,29 @@ class Port:
         """Take pyserial's port; one with a descriptor has timeout 0, one without waits for a slice."""
         self._url, self._port = url, port
         self._descriptor: int | None = port.fileno() if port.timeout == 0 else None
+        self._readable, self._writable = (
+            select.poll(),
+            select.poll(),
+        )  # select() takes descriptors to 1023 only
+        if self._descriptor is not None:
+            self._readable.register(self._descriptor, select.POLLIN)
+            self._writable.register(self._descriptor, select.POLLOUT)
 
     def read(self, wait_s: float) -> bytes:
         """What has come; waits at most so long for the first byte. Raises TransportDown."""
         with self._errors():
             if self._descriptor is None:
                 return self._read_in_slices(wait_s)
-            ready, _, _ = select.select([self._descriptor], [], [], max(0.0, wait_s))
+            ready = self._readable.poll(math.ceil(max(0.0, wait_s) * 1000))
             return self._take(self._descriptor) if ready else b""
 
     def write(self, data: bytes) -> None:
         """Send all of it; what the other side does not take within a second is TransportDown."""
         with self._errors():
-            self._port.write(data)
+            if self._descriptor is None:
+                self._port.write(data)
+            else:
+                self._send(self._descriptor, data)
 
     def close(self) -> None:
         """Let the port go; never raises; may be called twice."""
@@ -88,6 +98,14 @@ class Port:
         if port is not None:
             with suppress(OSError, termios.error):  # the port is gone, which is what was wanted
                 port.close()
+
+    def _send(self, descriptor: int, data: bytes) -> None:
+        until = time.monotonic() + _WRITE_TIMEOUT_S
+        while data:
+            if not self._writable.poll(math.ceil(max(0.0, until - time.monotonic()) * 1000)):
+                raise serial.SerialTimeoutException("Write timeout")
+            with suppress(BlockingIOError):
+                data = data[os.write(descriptor, data) :]
 
     def _take(self, descriptor: int) -> bytes:
         """What is there; pyserial's own `read` would wait for it once more."""
@@ -122,9 +140,11 @@ def open_port(url: str, *, baudrate: int, bytesize: int = 8, parity: str = "N", 
     """Open it for us alone. Raises TransportDown with the reason; leaves nothing open then."""
     # pyserial's rfc2217 refuses to open with a write timeout.
     sliced = url.startswith("rfc2217:")
+    port = None
     try:
         port = serial.serial_for_url(
             _as_pyserial_opens_it(url),
+            do_not_open=True,
             timeout=_SLICE_S if sliced else 0,
             write_timeout=None if sliced else _WRITE_TIMEOUT_S,
             baudrate=baudrate,
@@ -133,7 +153,11 @@ def open_port(url: str, *, baudrate: int, bytesize: int = 8, parity: str = "N", 
             stopbits=stopbits,
             exclusive=True,
         )
+        port.open()
     except (OSError, ValueError, OverflowError, termios.error) as error:
+        if port is not None:
+            with suppress(OSError, termios.error):
+                port.close()
         raise TransportDown(f"cannot open {url}: {port_reason(error)}") from None
     _tune(port)
     return Port(url, port)
@@ -151,6 +175,8 @@ def port_reason(error: BaseException) -> str:
     """Why a port cannot be opened or used, in a few words."""
     if isinstance(error, termios.error):
         return str(error.args[-1])
+    if isinstance(error, ValueError) and "select()" in str(error):
+        return "too many open files: pyserial takes descriptors to 1023 only"
     match error:
         case OSError(errno=errno.EAGAIN | errno.EBUSY):
             return "it is in use by another program"

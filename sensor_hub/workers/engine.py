@@ -310,7 +310,9 @@ class Engine:
         for sensor_id, values in heard.items():
             self._connection.healthy()
             if isinstance(values, HubError):
+                self._ledger.misheard(self._unit_of[sensor_id], values)
                 self._knowledge.tell_missed(sensor_id, values, asked=True)
+                self._answer_all(self._jobs.pop_hearing(sensor_id), values)
                 continue
             if values is None:
                 self._schedule.soon(sensor_id, self._clock.monotonic())

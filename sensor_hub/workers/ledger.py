@@ -67,6 +67,14 @@ class Ledger:
         unit.last_error = None
         unit.answered()
 
+    def misheard(self, unit_id: int | str, error: HubError) -> None:
+        """The unit said something unasked that is no reading."""
+        unit = self._units[unit_id]
+        for counters in (self._counters, unit.counters):
+            counters.reads += 1
+            counters.failed(error)
+        unit.last_error = str(error)
+
     def new_line(self) -> None:
         """The line was opened: whoever was left alone is asked at once."""
         for unit in self._units.values():

@@ -96,8 +96,8 @@ class Platform:
         self.engine, self.folder = engine, folder
         self.name = name  # its containers' names begin so: modules run side by side in one engine
         self._started: list[Container] = []
-        for name in ("instances", "secrets"):
-            (folder / name).mkdir()
+        for part in ("instances", "secrets"):
+            (folder / part).mkdir()
         self.env()
 
     def env(self, name: str = ".env", **settings: str) -> None:

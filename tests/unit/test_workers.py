@@ -370,7 +370,8 @@ def test_a_line_describes_itself_without_the_password_in_its_url(make: Make) -> 
     described = bench.line.describe()
     assert described.keys() == {
         "transport_id", "driver", "url", "parallelism", "worker_pid", "restarts", "pending", "late_answers",
-        "state", "since", "last_error", "next_retry_s", "utilisation", "missed_turns", "counters", "units", "round_trip_ms",
+        "state", "since", "last_error", "next_retry_s", "utilisation", "missed_turns", "counters", "units",
+        "round_trip_ms",
     }  # fmt: skip
     assert (described["parallelism"], described["worker_pid"]) == ("thread", os.getpid())
     assert described["url"] == "tcp://u:***@h"

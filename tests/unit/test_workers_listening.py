@@ -9,7 +9,7 @@ import pytest
 
 from sensor_hub.config.model import Handler, SensorConfig, TransportConfig
 from sensor_hub.drivers.base import PropertySpec
-from sensor_hub.errors import TransportDown
+from sensor_hub.errors import HubError, ReadFailed, TransportDown
 from sensor_hub.readings import Json
 from sensor_hub.workers import LineSetup
 from sensor_hub.workers.engine import LISTEN_SLICE_S
@@ -19,7 +19,7 @@ from tests.support import eventually
 from tests.unit.scripted_line import Bare, Scripted
 
 SPECS = {"t": PropertySpec("number"), "h": PropertySpec("number")}
-Heard = Mapping[str, Mapping[str, Json] | None]
+Heard = Mapping[str, Mapping[str, Json] | HubError | None]
 
 
 class Talkative(Scripted):
@@ -61,6 +61,23 @@ def test_what_is_said_unasked_is_a_reading() -> None:
     assert line.taken() == [{"t": 22.5, "h": 45}, {"t": 22.6, "h": 45}]
     assert line.driver.done == []  # it was never asked
     assert line.engine.report().counters.reads == 2
+
+
+def test_what_is_said_unasked_and_is_no_reading_has_its_reason_and_answers_who_asked() -> None:
+    line = Bare(SPECS, Talkative)
+    line.engine.turn()
+    asked = line.ask()
+    heard(line, {"a": ReadFailed("T=nan is no number")})
+    assert str(line.answer(asked).error) == "T=nan is no number"
+    assert line.missed() == [("a", "READ_FAILED", True)]
+    [unit] = line.engine.report().units
+    assert (unit.counters.reads, unit.counters.errors, unit.last_error) == (1, 1, "T=nan is no number")
+
+
+def test_a_value_that_was_not_said_for_too_long_is_not_told_with_a_new_time() -> None:
+    line = heard(Bare(SPECS, Talkative), {"a": {"t": 22.5, "h": 45}})
+    line.time.advance(31)  # stale after 30 s
+    assert heard(line, {"a": {"t": 23.0}}).taken()[-1] == {"t": 23.0}
 
 
 def test_what_was_said_before_the_line_was_lost_is_not_told_with_a_new_time() -> None:

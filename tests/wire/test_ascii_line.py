@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from sensor_hub.config.model import SensorConfig
 from sensor_hub.drivers import ascii_line, check_options
 from sensor_hub.drivers.ascii_line import AsciiLine
+from sensor_hub.drivers.ascii_line_complaints import Complaints
 from sensor_hub.drivers.base import PropertySpec
 from sensor_hub.errors import (
     BrokenFrame,
@@ -48,10 +50,15 @@ def lines_are_whole_from_the_start(monkeypatch: pytest.MonkeyPatch, request: pyt
 
 @contextmanager
 def device(
-    hears: Hears, *sensors: SensorConfig, timeout_s: float = 0.3, **options: Any
+    hears: Hears,
+    *sensors: SensorConfig,
+    timeout_s: float = 0.3,
+    read_interval_s: float = 5.0,
+    **options: Any,
 ) -> Iterator[tuple[AsciiLine, TextPeer]]:
     with peer_that(hears) as peer:
-        driver = AsciiLine(line(peer.path, "ascii_line", timeout_s=timeout_s, **options), sensors)
+        transport = line(peer.path, "ascii_line", timeout_s=timeout_s, **options)
+        driver = AsciiLine(replace(transport, read_interval_s=read_interval_s), sensors)
         driver.connect()
         try:
             yield driver, peer
@@ -228,6 +235,59 @@ def test_a_print_between_request_and_answer_is_told_to_who_listens() -> None:
     with device(Answers({"W": b"T=22.5 H=45\r\n+0012.34 kg\r\n"}), SCALE, ARDUINO) as (driver, _):
         assert driver.read("scale") == {"value": 12.34}
         assert driver.listen(0.0) == {"arduino": {"t": 22.5, "h": 45}}
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "says"),
+    [
+        (b"T=nan H=45\r\n", ReadFailed, "t is not in 'T=nan H=45'"),
+        (b"T=--5 H=45\r\n", ReadFailed, "t in 'T=--5 H=45' is no number"),
+        (b"\xff\xfe\r\n", BrokenFrame, "no utf-8 text (2 bytes)"),
+        (b"T=22.5 " * 100, BrokenFrame, "no end of line within 256 characters"),
+    ],
+)
+def test_a_device_that_says_only_what_is_no_reading_is_told_with_the_reason(
+    said: bytes, kind: type[HubError], says: str
+) -> None:
+    with device(silent, ARDUINO, read_interval_s=0.2) as (driver, peer):
+
+        def told() -> object:
+            peer.say(said)
+            return driver.listen(0.02)
+
+        for _ in range(2):
+            found = eventually(told)
+            assert isinstance(found, dict)
+            assert type(found["arduino"]) is kind
+            assert says in str(found["arduino"])
+
+
+def test_of_several_that_speak_the_one_whose_lines_are_bad_is_told_by_how_they_begin() -> None:
+    sensors = [
+        sensor(name, match=f"{name}:", value={"regex": r":(\d+)", "unit": "kg"}) for name in ("a", "b")
+    ]
+    with device(silent, *sensors, read_interval_s=0.2) as (driver, peer):
+
+        def told() -> object:
+            peer.say(b"a:nan\r\n\xff\r\n")
+            return driver.listen(0.02)
+
+        found = eventually(told)
+        assert isinstance(found, dict)
+        assert list(found) == ["a"]
+
+
+def test_other_lines_between_values_are_no_failure_however_seldom_the_values_come() -> None:
+    complaints = Complaints(["a"], 5.0, 0.0)
+    why = ReadFailed("no value")
+    complaints.good("a", 1.0)
+    complaints.good("a", 61.0)
+    complaints.bad("a", why)
+    assert complaints.due(180.0) == {}
+    assert complaints.due(181.0) == {"a": why}
+    assert complaints.due(400.0) == {}  # nothing was said since
+    complaints.bad("a", why)
+    assert complaints.due(401.0) == {"a": why}
 
 
 def test_who_listens_is_told_at_once() -> None:

@@ -23,6 +23,8 @@ from sensor_hub.drivers.modbus import ModbusRtu
 from sensor_hub.drivers.modbus_frames import Expected, crc_of, rtu_answers, rtu_strangers
 from sensor_hub.drivers.modbus_plan import Span
 from sensor_hub.drivers.modbus_probe import probe_of, read_request
+from sensor_hub.drivers.modbus_rtu_client import RtuClient
+from sensor_hub.drivers.modbus_surplus import Surplus
 from sensor_hub.errors import (
     BrokenFrame,
     DeviceRefused,
@@ -714,6 +716,77 @@ def test_what_tells_whether_an_answer_is_behind_has_another_length_and_reads_not
     assert probe == (None if asks_for is None else read_request(7, asks_for))
     if probe is not None:
         assert Expected.to(probe).length != Expected.to(request).length
+
+
+def heard_twice(driver: ModbusRtu, peer: PtyPeer) -> None:
+    """The answer to the first sensor's read comes once more, and is noticed by the next read."""
+    assert driver.read("s1") == {"value": 22.5}
+    peer.send(ANSWER_22_5)
+    client = driver._client
+    assert isinstance(client, RtuClient)
+    eventually(lambda: client._open_port._port.in_waiting)
+    with pytest.raises(BrokenFrame, match="unit 3 sent more answers than it was sent requests"):
+        driver.read("s2")
+
+
+def test_an_answer_that_comes_twice_on_a_line_known_for_it_is_not_that_to_the_next_request() -> None:
+    def late(_: bytes) -> bytes:
+        threading.Timer(0.05, peer.send, [ANSWER_60_0]).start()
+        return ANSWER_60_0
+
+    with device(ANSWER_22_5, late, ANSWER_22_5, timeout_s=1.0) as (driver, peer):
+        heard_twice(driver, peer)
+        assert driver.read("s2") == {"value": 60.0}
+        assert driver.read("s1") == {"value": 22.5}
+
+
+def test_a_line_known_for_answers_that_come_twice_tells_no_value_when_they_differ() -> None:
+    with device(ANSWER_22_5, ANSWER_22_5 + ANSWER_60_0, ANSWER_60_0 * 2) as (driver, peer):
+        heard_twice(driver, peer)
+        with pytest.raises(BrokenFrame, match="different answers to one request"):
+            driver.read("s2")
+        assert driver.read("s2") == {"value": 60.0}
+
+
+def test_that_answers_come_twice_is_forgotten_with_the_connection() -> None:
+    with device(ANSWER_22_5, ANSWER_22_5) as (driver, peer):
+        heard_twice(driver, peer)
+        driver.connect()
+        heard_twice(driver, peer)
+        assert len(peer.requests) == 2
+
+
+def test_two_answers_that_come_at_once_and_differ_are_no_value() -> None:
+    with (
+        device(ANSWER_22_5 + ANSWER_60_0) as (driver, _),
+        pytest.raises(BrokenFrame, match="different answers to one request"),
+    ):
+        driver.read("s1")
+
+
+def test_late_answers_are_not_more_than_there_were_requests() -> None:
+    surplus = Surplus(1.0)
+    wanted = Expected.to(ASK[:-2])
+    for _ in range(3):
+        surplus.asked(wanted)
+    assert not surplus.stray(wanted, 3)
+    assert surplus.wait_s == 0.0
+    assert surplus.stray(wanted, 1)
+    assert surplus.wait_s == 1.0
+
+
+def test_a_line_is_listened_to_for_as_long_as_second_answers_took_and_not_for_ever() -> None:
+    surplus = Surplus(1.0)
+    wanted = Expected.to(ASK[:-2])
+    surplus.stray(wanted, 1)
+    surplus.listened(0.1)
+    surplus.listened(0.0)
+    assert surplus.wait_s == pytest.approx(0.22)
+    surplus.stray(wanted, 1)  # still later
+    assert surplus.wait_s == 1.0
+    for _ in range(10):
+        surplus.listened(0.0)
+    assert surplus.wait_s == 0.0
 
 
 def test_a_silent_unit_does_not_hold_up_another_one() -> None:

@@ -295,6 +295,16 @@ def test_half_a_late_frame_behind_an_answer_does_not_spoil_the_next() -> None:
         assert peer.connections == 1
 
 
+@pytest.mark.parametrize("unasked", [b"\x55", b"\x00\x01\x00", bytes(range(1, 31)), frame(1, PDU_60_0)])
+def test_bytes_behind_an_answer_do_not_spoil_a_write(unasked: bytes) -> None:
+    where = sensor(unit_id=3, register=register("holding", 10, write=True))
+    answers = frame(1, "03 03 02 00 E1") + unasked, frame(2, "03 06 00 0A 00 07")
+    with device(*answers, sensors=(where,)) as (driver, peer):
+        assert driver.read("s1") == {"value": 225}
+        assert driver.write("s1", {"value": 7}) == {"value": 7}
+        assert peer.connections == 1
+
+
 def test_a_peer_that_hangs_up_is_transport_down_until_connected_again() -> None:
     with device(CLOSE, frame(1, PDU_22_5)) as (driver, peer):
         with pytest.raises(TransportDown, match="closed the connection"):

@@ -507,7 +507,7 @@ def test_of_a_current_beyond_the_chargers_own_only_that_is_sent(limits: str, hig
 
 
 def test_a_current_that_was_lessened_and_cannot_be_read_again_is_no_success() -> None:
-    answers: list[bytes | list[bytes]] = [framed("$OK 6 80 16 32"), b""]
+    answers = [framed("$OK 6 80 16 32"), b""]
     with charger(known({"$GC^20": answers, "$SC 32 V^63": OK})) as (driver, _), pytest.raises(ReadTimeout):
         driver.write("ev", {"current_limit": 40})
 

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pty
+import resource
 import socket
 import subprocess
 import sys
 import termios
 import time
+import tty
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,6 +27,18 @@ from tests.wire.scripted_peers import PtyPeer, on_pty
 
 def opened(url: str) -> Port:
     return open_port(url, baudrate=19200)
+
+
+@contextmanager
+def unserved_pty() -> Iterator[tuple[str, int]]:
+    """A pseudo-terminal that nobody serves: its path, and its other end."""
+    master, slave = pty.openpty()
+    tty.setraw(slave)
+    try:
+        yield os.ttyname(slave), master
+    finally:
+        os.close(master)
+        os.close(slave)
 
 
 def why_not(url: str) -> str:
@@ -43,6 +60,49 @@ def plug_in(monkeypatch: pytest.MonkeyPatch, **ports: str) -> None:
 def hears(port: Port, peer: PtyPeer) -> bool:
     peer.send(b"22.5\n")
     return port.read(5) == b"22.5\n"
+
+
+@pytest.fixture
+def descriptors_to_1023_are_taken() -> Iterator[None]:
+    """All that select() takes are in use."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard < 2048:
+        pytest.skip("this system allows too few open files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    with ExitStack() as stack:
+        while (taken := os.open(os.devnull, os.O_RDONLY)) < 1024:
+            stack.callback(os.close, taken)
+        os.close(taken)
+        yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_port_with_a_descriptor_beyond_1023_is_read_and_written(
+    descriptors_to_1023_are_taken: None,
+) -> None:
+    with unserved_pty() as (path, master):
+        port = opened(path)
+        os.write(master, b"22.5\n")
+        assert port.read(5) == b"22.5\n"
+        port.write(b"W\r\n")
+        assert os.read(master, 100) == b"W\r\n"
+        port.close()
+
+
+def test_a_socket_with_a_descriptor_beyond_1023_is_down_with_the_reason_and_closed_again(
+    descriptors_to_1023_are_taken: None,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        before = len(os.listdir("/proc/self/fd"))
+        assert "too many open files" in why_not(f"socket://127.0.0.1:{server.getsockname()[1]}")
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_what_the_other_side_does_not_take_is_transport_down() -> None:
+    with unserved_pty() as (path, _):
+        port = opened(path)
+        with pytest.raises(TransportDown, match="Write timeout"):
+            port.write(b"x" * 1_000_000)
 
 
 def test_a_link_by_id_is_followed_at_every_opening(tmp_path: Path) -> None:
