@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 
 from emulator.controls import Control, Controls, choice, number, switch, whole
@@ -22,6 +23,7 @@ class ChargerDevice(Controls):
         """`round_s`: four pauses of a round, or None: the car stays as it is."""
         super().__init__(device_id, kind, faults)
         self.charger, self.is_stuck = charger, False
+        self._as_it_was: Charger | None = None
         self._rounds = round_s is not None
         self._clock_s, self._step = 0.0, 0
         self._pauses_s = tuple(round_s or ROUND_S)
@@ -35,9 +37,14 @@ class ChargerDevice(Controls):
         charger.boot()
 
     def heard(self, data: bytes) -> bytes:
-        """As peers.Talker."""
+        """As peers.Talker; while stuck it answers as it was when it got stuck, whatever happens to it."""
         with self.lock:
-            return self.charger.heard(data)
+            if not self.is_stuck:
+                self._as_it_was = None
+                return self.charger.heard(data)
+            if self._as_it_was is None:
+                self._as_it_was = copy.deepcopy(self.charger)
+            return self._as_it_was.heard(data)
 
     def pass_time(self, seconds: float) -> None:
         """Let the session go on, or the next part of the round begin; stuck, nothing goes on."""

@@ -41,7 +41,8 @@ def test_the_hub_waits_for_a_broker_and_is_back_after_each_of_its_absences(tmp_p
                     topic = f"{prefix}/devices/{device}/state"
                     message = witness.wait_for(lambda m, t=topic: m.topic == t, 40)  # type: ignore[misc]
                     assert json.loads(message.payload)["device_id"] == device
-                assert witness.retained(f"{prefix}/status") == {f"{prefix}/status": b"online"}
+                said = {f"{prefix}/status": b"online"}
+                eventually(lambda: witness.retained(f"{prefix}/status") == said, 20)
             eventually(lambda: hub.command("health").returncode == 0, 20)
             assert {name: process.pid for name, process in hub.programs().items()} == pids
             assert hub.stop() == 0

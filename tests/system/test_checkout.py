@@ -46,7 +46,7 @@ def test_a_checkout_that_is_read_only_with_a_space_in_its_name_stays_as_it_is(tm
         path.chmod(0o555 if path.is_dir() else 0o444)
     before = files_below(checkout)
     # bytecode is Python's own; it is not written where the folder is not writable, but root may write anywhere
-    env = {"PYTHONPATH": str(checkout), "PYTHONDONTWRITEBYTECODE": "1"}
+    env = {"PYTHONPATH": str(checkout), "PYTHONDONTWRITEBYTECODE": "1", "DATA_DIR": str(tmp_path / "data")}
     with Hub(checkout, "--demo", instance_id=instance_id, env=env, cwd=tmp_path) as hub:
         hub.wait_until_online()
         assert os.readlink(f"/proc/{hub.program('mqtt-bridge').pid}/cwd") == str(checkout)
