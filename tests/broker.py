@@ -22,6 +22,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
 from tests.support import eventually
+from tests.support import free_port as free_port
 
 _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/opt/homebrew/sbin"
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path=_SYSTEM_PATH)
@@ -128,13 +129,6 @@ def password_file(path: Path, users: Mapping[str, str]) -> Path:
     path.chmod(0o600)
     subprocess.run([tool, "-U", str(path)], check=True)
     return path
-
-
-def free_port() -> int:
-    """A loopback port that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def accepts(port: int) -> bool:

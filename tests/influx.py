@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 import requests
 
 from tests.support import eventually
+from tests.support import free_ports as free_ports
 
 HOST = "127.0.0.1"
 _PATH = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/usr/local/sbin"
@@ -20,14 +20,6 @@ INFLUXD = shutil.which("influxd", path=_PATH)
 needs_influxd = pytest.mark.skipif(
     INFLUXD is None, reason="influxd is missing (Debian: apt install influxdb)"
 )
-
-
-def free_ports(count: int) -> list[int]:
-    found = [socket.create_server((HOST, 0)) for _ in range(count)]
-    ports = [int(each.getsockname()[1]) for each in found]
-    for each in found:
-        each.close()
-    return ports
 
 
 class Influx:

@@ -11,14 +11,13 @@ import json
 import logging
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -38,6 +37,7 @@ from services.http_poller.app import create_app as create_http_poller
 from services.serial_handler.app import create_app as create_serial_handler
 from services.state_aggregator.app import create_app as create_state_aggregator
 from tests.support import eventually
+from tests.support import free_ports as free_ports
 
 ROOT = Path(__file__).parents[2]
 HOST = "127.0.0.1"
@@ -49,12 +49,6 @@ APPS: Mapping[str, Callable[[HubConfig | None], HubFlask]] = {
 READ_COILS, READ_HOLDING, READ_INPUT = 1, 3, 4
 WRITE_COIL, WRITE_HOLDING = 5, 6
 T = TypeVar("T")
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        listeners = [stack.enter_context(socket.create_server((HOST, 0))) for _ in range(count)]
-        return [listener.getsockname()[1] for listener in listeners]
 
 
 def at_the_same_time(count: int, work: Callable[[int], T]) -> list[T]:

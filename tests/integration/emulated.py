@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support import eventually
+from tests.support import free_port as free_port
 
 ROOT = Path(__file__).parents[2]
 Start = Callable[..., "Emulator"]
@@ -130,11 +131,6 @@ class Raw:
         poll = select.poll()
         poll.register(self._fd, select.POLLIN | select.POLLHUP)
         return bool(poll.poll(within_s * 1000)) and self.hear(1, 0.5) == b""
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 def line_of(path: Path, *kinds: str, error_rate: float = 0) -> dict[str, Any]:
