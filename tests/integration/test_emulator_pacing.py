@@ -67,18 +67,22 @@ def test_a_port_is_paced_as_a_terminal_is(start: Start) -> None:
 
 def test_bytes_of_an_answer_come_one_after_the_other(start: Start, tmp_path: Path) -> None:
     paced(start, tmp_path / "bus", 1200)
-    with Raw(tmp_path / "bus") as client:
-        begin = time.monotonic()
-        client.send(framed(1, bytes.fromhex("030000000a")))
-        heard: list[tuple[int, float]] = []  # so many bytes in all, at that time
-        while not heard or heard[-1][0] < 25:
-            piece = client.hear(1)
-            assert piece
-            heard.append(((heard[-1][0] if heard else 0) + len(piece), time.monotonic() - begin))
     char_s = START_DATA_STOP_BITS / 1200
-    assert all(at_s >= (8 + 3.5 + count) * char_s for count, at_s in heard)
-    assert len(heard) > 5
-    assert heard[-1][1] < (8 + 3.5 + 25) * char_s * 1.25
+    tries: list[list[tuple[int, float]]] = []
+    with Raw(tmp_path / "bus") as client:
+        for _ in range(10):  # a busy machine may let us hear late, but not ten times
+            begin = time.monotonic()
+            client.send(framed(1, bytes.fromhex("030000000a")))
+            heard: list[tuple[int, float]] = []  # so many bytes in all, at that time
+            while not heard or heard[-1][0] < 25:
+                piece = client.hear(1)
+                assert piece
+                heard.append(((heard[-1][0] if heard else 0) + len(piece), time.monotonic() - begin))
+            assert all(at_s >= (8 + 3.5 + count) * char_s for count, at_s in heard)
+            tries.append(heard)
+            if len(heard) > 5 and heard[-1][1] < (8 + 3.5 + 25) * char_s * 1.25:
+                return
+    pytest.fail(f"never piece by piece, or never in time: {tries}")
 
 
 def test_pacing_costs_little(start: Start, tmp_path: Path) -> None:
