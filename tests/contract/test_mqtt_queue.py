@@ -103,11 +103,14 @@ def test_events_of_an_outage_arrive_once_in_order_and_with_their_time(broker: Mo
         assert times == sorted(times)
         assert all(began <= time <= ended for time in times)
         assert len(hub.witness.seen(hub.topic(EVENTS))) == 7
+        # each is told to the world after it was told as the device's
+        eventually(lambda: len(hub.witness.seen("IoT2mqtt/v1/global/events", after_s=since)) >= 7)
         world = hub.witness.seen("IoT2mqtt/v1/global/events", after_s=since)
         source = {"source": f"{hub.instance_id}_yard"}
         assert [json.loads(m.payload) for m in world] == [body | source for body in events(hub)]
         assert {(m.qos, m.retain) for m in hub.witness.seen(hub.topic(EVENTS))} == {(1, False)}
         # of states only the latest came
+        eventually(lambda: hub.witness.seen(hub.topic("devices/yard/state/motion_detected"), after_s=since))
         states = hub.witness.seen(hub.topic("devices/yard/state/motion_detected"), after_s=since)
         assert [m.payload for m in states] == [b"true"]
         eventually(lambda: figures(hub)["depth"] == 0)
