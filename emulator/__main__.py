@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "sensor-hub emulate"
 RECORDED_SCHEMES = ("socket", "rfc2217", "hwgrep")
+WIDEST = 40  # column of --show-config; what is longer sticks out
 
 
 def main() -> int:
@@ -57,6 +59,10 @@ def _check(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> No
         parser.error("say a scenario, or --record, or --replay")
     if (arguments.record is None) != (arguments.to is None):
         parser.error("--record and --to go together")
+    if arguments.record is None and (arguments.parity or arguments.stopbits):
+        parser.error("--parity and --stopbits are of the port of --record")
+    if arguments.record is not None and (arguments.WEB_HOST or arguments.WEB_PORT):
+        parser.error("--record has no web server")
     scheme, mark, _ = (arguments.record or "").partition("://")
     if mark and scheme not in RECORDED_SCHEMES:
         parser.error(f"--record: {scheme}:// is not one of {', '.join(RECORDED_SCHEMES)}, nor a port")
@@ -72,7 +78,7 @@ def _resolved(arguments: argparse.Namespace, options: dict[str, list[str]]) -> R
         return _named(arguments, resolve(scenario.read(arguments.scenario), os.environ, options))
     over_tcp = bool(options["SERIAL_TCP_PORT"] or os.environ.get("SERIAL_TCP_PORT"))
     if arguments.record is not None:
-        data = recorder_scenario(arguments.parity, arguments.stopbits, over_tcp=over_tcp)
+        data = recorder_scenario(arguments.parity or "N", arguments.stopbits or 1, over_tcp=over_tcp)
     elif arguments.replay is not None:
         data = replay_scenario(arguments.replay, over_tcp=over_tcp)
     else:
@@ -81,16 +87,27 @@ def _resolved(arguments: argparse.Namespace, options: dict[str, list[str]]) -> R
 
 
 def _named(arguments: argparse.Namespace, resolved: Resolved) -> Resolved:
-    name = arguments.instance_id
-    if not name:
-        return resolved
+    """With the name that was said, and with the options that made the scenario as its origin."""
+    from emulator.settings_shown import RECONNECT  # noqa: PLC0415
+
+    scenario = resolved.scenario
+    said = {
+        "tap.parity": arguments.parity and "--parity",
+        "tap.stopbits": arguments.stopbits and "--stopbits",
+    }
+    said["replay.recording"] = arguments.replay and "--replay"
+    if arguments.instance_id:
+        said["instance_id"] = "--instance-id"
+        scenario = scenario.model_copy(update={"instance_id": arguments.instance_id})
     rows = (
-        replace(row, value=name, origin="command line --instance-id") if row.name == "instance_id" else row
+        replace(row, origin=f"command line {option}") if (option := said.get(row.name)) else row
         for row in resolved.rows
     )
-    return replace(
-        resolved, scenario=resolved.scenario.model_copy(update={"instance_id": name}), rows=tuple(rows)
-    )
+    named = (replace(row, value=scenario.instance_id) if row.name == "instance_id" else row for row in rows)
+    if arguments.record is not None:  # the recorder opens the port again
+        used = {f"tap.{key}" for key in RECONNECT}
+        named = (replace(row, unused_in=None) if row.name in used else row for row in named)
+    return replace(resolved, scenario=scenario, rows=tuple(named))
 
 
 def _parser(exit_code: int) -> argparse.ArgumentParser:
@@ -127,8 +144,8 @@ def _add_recording(parser: argparse.ArgumentParser) -> None:
         "--record", metavar="PORT_OR_URL", help="pass a real line through and write down what passed"
     )
     group.add_argument("--to", type=Path, metavar="FILE", help="where to; a new file")
-    group.add_argument("--parity", choices=("N", "E", "O"), default="N", help="of the recorded port (N)")
-    group.add_argument("--stopbits", type=int, choices=(1, 2), default=1, help="of the recorded port (1)")
+    group.add_argument("--parity", choices=("N", "E", "O"), help="of the recorded port (N)")
+    group.add_argument("--stopbits", type=int, choices=(1, 2), help="of the recorded port (1)")
     group.add_argument(
         "--max-mib",
         type=int,
@@ -147,12 +164,12 @@ def _act(arguments: argparse.Namespace, resolved: Resolved) -> int:
     from emulator.recorder import Order, record  # noqa: PLC0415
 
     if arguments.show_config:
-        for row in resolved.rows:
-            print(row.name, "" if row.value is None else row.value, row.origin, sep="\t")
+        print(_table([row.texts for row in resolved.rows], aligned=sys.stdout.isatty()))
         return 0
     level, log_format = os.environ.get("LOG_LEVEL", "INFO"), os.environ.get("LOG_FORMAT", "text")
     if arguments.record is not None:
         logs.set_up(level, log_format, resolved.scenario.zone)
+        logs.warn(resolved.remarks)
         return record(
             Order(arguments.record, arguments.to, arguments.max_mib * 1024 * 1024), resolved.scenario
         )
@@ -165,7 +182,17 @@ def _act(arguments: argparse.Namespace, resolved: Resolved) -> int:
         print(f"A hub reads these devices with instances/{name}.json:\n\n{instance}\n")
         print(f"    INSTANCE_NAME={name} sensor-hub run --demo\n", flush=True)
     logs.set_up(level, log_format, resolved.scenario.zone)
+    logs.warn(resolved.remarks)
     return run(resolved.scenario)
+
+
+def _table(rows: Sequence[Sequence[str]], *, aligned: bool) -> str:
+    """For a person in columns, for a program with tabs."""
+    if not aligned:
+        return "\n".join("\t".join(row) for row in rows)
+    widths = [min(max(map(len, column)), WIDEST) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
 
 
 if __name__ == "__main__":

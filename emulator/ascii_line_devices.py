@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 
 from emulator.controls import Control, Controls, number
 from emulator.faults import Faults
 
 PRINT_PERIOD_S = 1.0
+_PRESET = re.compile(r"P([-+]?\d{1,4}(?:\.\d*)?)", re.ASCII)
 
 
 class Measured:
@@ -43,6 +45,8 @@ class Measured:
 class Printer(Controls):
     """An Arduino that prints temperature and humidity once a period; nothing can be asked of it."""
 
+    listens = ends_at_cr = False
+
     def __init__(
         self,
         device_id: str,
@@ -54,14 +58,13 @@ class Printer(Controls):
         """`kind`: arduino, or arduino_json."""
         super().__init__(device_id, kind, faults)
         self._temperature, self._humidity = Measured(temperature), Measured(humidity)
-        self.is_stuck = False
         self._waited_s = 0.0
         self.controls = {
             "temperature": self._temperature.control(-3000, 3000),
             "humidity": self._humidity.control(0, 100),
         }
 
-    def heard(self, data: bytes) -> bytes:
+    def heard(self, data: bytes, *, stuck: bool = False) -> bytes:
         """It does not listen."""
         return b""
 
@@ -74,16 +77,12 @@ class Printer(Controls):
         """Whether a period is over."""
         return self._waited_s >= PRINT_PERIOD_S
 
-    def take_said(self) -> bytes:
-        """The next line."""
+    def take_said(self, *, stuck: bool = False, heard: bool = True) -> bytes:
+        """The next line; stuck, the last one again."""
         self._waited_s = 0.0
-        return self.line()
-
-    def line(self) -> bytes:
-        """One line as it prints it."""
         with self.lock:
-            temperature = round(self._temperature.now(stuck=self.is_stuck), 1)
-            humidity = round(self._humidity.now(stuck=self.is_stuck))
+            temperature = round(self._temperature.now(stuck=stuck), 1)
+            humidity = round(self._humidity.now(stuck=stuck))
         if self.kind == "arduino_json":
             return json.dumps({"t": temperature, "air": {"h": humidity}}).encode() + b"\n"
         return f"T={temperature} H={humidity}\r\n".encode()
@@ -92,47 +91,46 @@ class Printer(Controls):
 class Scale(Controls):
     """A scale: W asks for the weight, T sets the tare, P<n> presets it; anything else is an error."""
 
-    has_news = False
+    has_news = ends_at_cr = False
+    listens = True
 
     def __init__(self, device_id: str, kind: str, faults: Faults, weight: Callable[[], float]) -> None:
         """`weight` in kg."""
         super().__init__(device_id, kind, faults)
         self._weight = Measured(weight)
         self._tare = 0.0
-        self._heard = b""
-        self.is_stuck = False
+        self._tare_told = Measured(lambda: self._tare)
         self.controls = {
             "weight": self._weight.control(-9999, 9999, 2),
             "tare": Control(lambda: round(self._tare, 2), *number(self._set_tare, -9999, 9999)),
         }
 
-    def heard(self, data: bytes) -> bytes:
-        """The answers to the requests that `data` completes."""
-        *lines, self._heard = (self._heard + data).replace(b"\r\n", b"\r").split(b"\r")
+    def heard(self, data: bytes, *, stuck: bool = False) -> bytes:
+        """The answers to the lines of `data`; stuck, weight and tare are what they were at the last request."""
         with self.lock:
-            return b"".join(
-                self._answer(line.decode("latin-1").strip()) + b"\r\n" for line in lines if line.strip()
-            )
+            lines = [line.decode("latin-1").strip() for line in data.replace(b"\n", b"\r").split(b"\r")]
+            return b"".join(self._answer(line, stuck) + b"\r\n" for line in lines if line)
 
     def pass_time(self, seconds: float) -> None:
         """It weighs whenever it is asked."""
 
-    def take_said(self) -> bytes:
+    def take_said(self, *, stuck: bool = False, heard: bool = True) -> bytes:
         """It says nothing by itself."""
         return b""
 
-    def _answer(self, line: str) -> bytes:
-        weight = self._weight.now(stuck=self.is_stuck)
+    def _answer(self, line: str, stuck: bool) -> bytes:
+        weight, tare = self._weight.now(stuck=stuck), self._tare_told.now(stuck=stuck)
+        preset = _PRESET.fullmatch(line)
         if line == "W":
-            return f"{weight - self._tare:+08.2f} kg".encode()
+            return f"{weight - tare:+08.2f} kg".encode()
         if line == "?":
-            return f"TARE {self._tare:.2f}".encode()
-        try:
-            self._set_tare(weight if line == "T" else float(line.removeprefix("P")))
-        except ValueError:
+            return f"TARE {tare:.2f}".encode()
+        if line != "T" and preset is None:
             return b"ERR 1"
+        if not stuck:
+            self._set_tare(weight if preset is None else float(preset[1]))
+            self._tare_told.now()
         return b"OK"
 
     def _set_tare(self, tare: float) -> None:
-        if not self.is_stuck:
-            self._tare = tare
+        self._tare = tare

@@ -162,7 +162,7 @@ class Emulated:
         faults = Faults(HTTP, self._chance("http"), [*share(Kind.HANG, http.error_rate), *http.faults])
         facts = Line(HTTP_LINE, "http", web_url(http.host, http.port), faults, tuple(devices))
         self.registry.add(facts, list(devices.values()))
-        app = create_app(devices)
+        app = create_app(devices, http.host)
         statuses = {line.facts.line_id: _status_of(line) for line in self.lines}
         add_control(app, ControlApi(self._wanted.instance_id, self.registry, statuses, self.profiles))
         self.web = WebServer(http.host, http.port, app, faults, devices)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from emulator import control_models as told
 from emulator.endpoints import Status as EndpointStatus
 from emulator.faults import Fault, Faults
-from emulator.openers import openers
+from emulator.openers import Openers
 from emulator.profile_runner import ProfileRunner, State
 from emulator.profiles import Step, Steps
 from emulator.registry import BadValueError, Line, Registry, UnknownNameError
@@ -30,6 +30,7 @@ class ControlApi:
         """`statuses`: of the lines that have an endpoint, by id."""
         self._instance_id, self._registry = instance_id, registry
         self._statuses, self._profiles = statuses, profiles
+        self._openers = Openers()
         self._begun_at = time.monotonic()
 
     # -- lines and devices ---------------------------------------------------------------------------------------
@@ -180,10 +181,10 @@ class ControlApi:
         return lines + [device.faults for device in registry.devices.values()]
 
     def _lines(self, lines: Collection[Line]) -> tuple[told.LineFacts, ...]:
-        statuses = {
-            line.line_id: self._statuses[line.line_id]() for line in lines if line.line_id in self._statuses
-        }
-        programs = openers([status.terminal for status in statuses.values() if status.terminal is not None])
+        statuses = {name: status() for name, status in self._statuses.items()}
+        programs = self._openers.of(
+            [each.terminal for each in statuses.values() if each.terminal is not None]
+        )
         return tuple(_line(line, statuses.get(line.line_id, UP), programs) for line in lines)
 
 

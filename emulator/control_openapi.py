@@ -53,7 +53,7 @@ def _operation(route: Route, refs: Any) -> dict[str, Any]:
 
 
 def _refusals(route: Route) -> list[tuple[str, str]]:
-    found = []
+    found = [("403", "A page of another site asks, or the emulator is not known by that name.")]
     if route.body is not None:
         found.append(("400", "The body is wrong, or this cannot be done."))
     if route.names or route.body is not None:

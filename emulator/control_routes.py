@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from flask import Blueprint, Response, abort, make_response, request
 from pydantic import BaseModel, ValidationError
@@ -18,6 +18,7 @@ from emulator.scenario_problems import texts_of
 MAX_BODY_BYTES = 1_500_000  # a CSV of a megabyte and what is around it
 _VARIABLE = re.compile(r"{(\w+)}")
 Handler = Callable[..., BaseModel]
+B = TypeVar("B", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ INTEGERS = frozenset(("fault_id", "profile_id"))
 def _view(route: Route, handler: Handler) -> Callable[..., Response]:
     def view(**names: Any) -> Response:
         try:
-            answer = handler(**names) if route.body is None else handler(_body(route.body), **names)
+            answer = handler(**names) if route.body is None else handler(body_of(route.body), **names)
         except UnknownNameError as error:
             abort(404, str(error))
         except (ControlError, NotPossibleError) as error:
@@ -73,8 +74,8 @@ def _view(route: Route, handler: Handler) -> Callable[..., Response]:
     return view
 
 
-def _body(model: type[BaseModel]) -> BaseModel:
-    """The request's body, checked. Without its content type no page of another site can send one."""
+def body_of(model: type[B]) -> B:
+    """The request's body, checked. Without its content type a page of another site could send one unasked."""
     if not request.is_json:
         abort(415, "the body must be JSON, with the content type application/json")
     try:

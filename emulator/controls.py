@@ -104,12 +104,17 @@ class Controls:
                 self._held.add(name)
 
     def release(self, name: str) -> None:
-        """Give a held value back to its model; others stay as they are. Raises UnknownNameError."""
+        """Give a value back to its model, held or not. Raises UnknownNameError, BadValueError if it has none."""
         with self.lock:
             control = self._control(name)
-            if control.release is not None:
-                control.release()
-                self._held.discard(name)
+            if control.release is None:
+                raise BadValueError(f"{name} of {self.device_id} has no model to go back to")
+            control.release()
+            self._held.discard(name)
+
+    def has_model(self, name: str) -> bool:
+        """Whether `release` can give that value back. Raises UnknownNameError."""
+        return self._control(name).release is not None
 
     def _control(self, name: str) -> Control:
         if name not in self.controls:

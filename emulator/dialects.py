@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Protocol
 
-from emulator.frames import RequestAssembler
+from emulator.frames import RequestAssembler, answer_size
 from emulator.peers import Splitter, TextSplitter
 from emulator.rapi_lines import framed
 
@@ -26,6 +26,7 @@ class Dialect(Protocol):
 
     name: str
     is_text: bool
+    most_open: int  # so many of the last requests may still get their answers
 
     def splitter(self, known: Collection[bytes]) -> Splitter:
         """Cuts what comes into requests; `known`: those that were recorded."""
@@ -36,11 +37,35 @@ class Dialect(Protocol):
     def fitted(self, answer: bytes, request: bytes) -> bytes:
         """A recorded answer as it answers this request."""
 
+    def fits(self, answer: bytes, request: bytes) -> bool:
+        """Whether these bytes may answer that request."""
+
+    def answer_size(self, heard: bytes) -> int:
+        """Length of the whole answer that these bytes begin with; 0: they begin with none that can be told."""
+
+
+class _Formless:
+    """Any bytes may answer the last request."""
+
+    most_open = 1
+
+    def fitted(self, answer: bytes, request: bytes) -> bytes:
+        """As Dialect."""
+        return answer
+
+    def fits(self, answer: bytes, request: bytes) -> bool:
+        """As Dialect."""
+        return True
+
+    def answer_size(self, heard: bytes) -> int:
+        """As Dialect."""
+        return 0
+
 
 class ModbusRtu:
     """Frames with a checksum."""
 
-    name, is_text = "modbus rtu", False
+    name, is_text, most_open = "modbus rtu", False, 16
 
     def splitter(self, known: Collection[bytes]) -> Splitter:
         """As Dialect."""
@@ -53,6 +78,14 @@ class ModbusRtu:
     def fitted(self, answer: bytes, request: bytes) -> bytes:
         """As Dialect."""
         return answer
+
+    def fits(self, answer: bytes, request: bytes) -> bool:
+        """As Dialect: unit and function are the request's."""
+        return answer[:1] == request[:1] and _function(answer[1:2]) == _function(request[1:2])
+
+    def answer_size(self, heard: bytes) -> int:
+        """As Dialect."""
+        return answer_size(heard)
 
 
 class ModbusTcp(ModbusRtu):
@@ -72,8 +105,17 @@ class ModbusTcp(ModbusRtu):
         """As Dialect: the transaction id is the request's."""
         return request[:2] + answer[2:]
 
+    def fits(self, answer: bytes, request: bytes) -> bool:
+        """As Dialect: the transaction id is the request's, too."""
+        return answer[:2] == request[:2] and super().fits(answer[_TCP_HEAD:], request[_TCP_HEAD:])
 
-class Lines:
+    def answer_size(self, heard: bytes) -> int:
+        """As Dialect."""
+        size = _tcp_size(heard)
+        return size if size <= len(heard) else 0
+
+
+class Lines(_Formless):
     """Lines of text."""
 
     name, is_text = "text", True
@@ -85,10 +127,6 @@ class Lines:
     def key(self, request: bytes) -> bytes:
         """As Dialect: whatever ends the line."""
         return request.strip(b"\r\n")
-
-    def fitted(self, answer: bytes, request: bytes) -> bytes:
-        """As Dialect."""
-        return answer
 
 
 class Rapi(Lines):
@@ -109,7 +147,19 @@ class Rapi(Lines):
         return _RAPI.sub(partial(_with_sequence, asked["sequence"]), answer)
 
 
-class Bytes:
+class LineEnds(Lines):
+    """Nothing but line ends is sent: each asks for the same."""
+
+    def splitter(self, known: Collection[bytes]) -> Splitter:
+        """As Dialect."""
+        return _EndSplitter().feed
+
+    def key(self, request: bytes) -> bytes:
+        """As Dialect."""
+        return super().key(request) or b"\r"
+
+
+class Bytes(_Formless):
     """Nothing is known but that there is silence between requests."""
 
     name, is_text = "bytes", False
@@ -122,14 +172,12 @@ class Bytes:
         """As Dialect."""
         return request
 
-    def fitted(self, answer: bytes, request: bytes) -> bytes:
-        """As Dialect."""
-        return answer
-
 
 def dialect_of(sent: Sent) -> Dialect:
     """The dialect of what a hub sent."""
     total = sum(len(data) for _, data in sent)
+    if total and not any(data.strip(b"\r\n") for _, data in sent):
+        return LineEnds()
     dialects: tuple[Dialect, ...] = (ModbusTcp(), ModbusRtu(), Rapi(), Lines())
     for dialect in dialects:
         requests = [request for _, request in requests_of(dialect, sent)]
@@ -144,13 +192,14 @@ def requests_of(dialect: Dialect, sent: Sent) -> list[tuple[float, bytes]]:
     if not isinstance(dialect, Bytes):
         feed = dialect.splitter(())
         return [(at, request) for at, data in sent for request in feed(data, at)]
-    found: list[tuple[float, bytes]] = []
+    found: list[tuple[float, bytearray]] = []
     for at, data in sent:
         if found and at - found[-1][0] <= GAP_S:
-            found[-1] = (at, found[-1][1] + data)
+            found[-1] = (at, found[-1][1])
         else:
-            found.append((at, data))
-    return found
+            found.append((at, bytearray()))
+        found[-1][1].extend(data)
+    return [(at, bytes(request)) for at, request in found]
 
 
 def _has_form(dialect: Dialect, request: bytes) -> bool:
@@ -166,6 +215,32 @@ def _with_sequence(sequence: bytes, line: re.Match[bytes]) -> bytes:
     return framed((line["words"] + sequence).decode("latin-1")).rstrip(b"\r") + end
 
 
+def _function(code: bytes) -> int:
+    """A refusal has the function of what it refuses."""
+    return code[0] & 0x7F if code else -1
+
+
+def _tcp_size(buffer: bytes) -> int:
+    """Length of the frame whose head this is; 0: it is none."""
+    size = _TCP_HEAD + int.from_bytes(buffer[4:6], "big")
+    return size if buffer[2:4] == b"\0\0" and _TCP_HEAD + 2 <= size <= 260 else 0
+
+
+class _EndSplitter:
+    """Cuts after each CR or LF; the LF of a CR LF may come a little later."""
+
+    def __init__(self) -> None:
+        self._lines = TextSplitter()
+        self._awaits_lf_until = 0.0
+
+    def feed(self, data: bytes, now: float) -> list[bytes]:
+        if data.startswith(b"\n") and now <= self._awaits_lf_until:
+            data = data[1:]
+        if data:
+            self._awaits_lf_until = now + GAP_S if data.endswith(b"\r") else 0.0
+        return self._lines.feed(data, now)
+
+
 class _TcpSplitter:
     """Cuts by the length in each head; without such a head nothing is a request."""
 
@@ -178,8 +253,8 @@ class _TcpSplitter:
         self._last_at = now
         found = []
         while len(self._rest) >= _TCP_HEAD:
-            size = _TCP_HEAD + int.from_bytes(self._rest[4:6], "big")
-            if self._rest[2:4] != b"\0\0" or not _TCP_HEAD + 2 <= size <= 260:
+            size = _tcp_size(self._rest)
+            if not size:
                 self._rest = b""
             if not self._rest or len(self._rest) < size:
                 break

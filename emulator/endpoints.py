@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Protocol
 
 from emulator import logs
-from emulator.links import Link
-from emulator.ptys import Claim, Pty
+from emulator.links import Link, TerminalLink
+from emulator.ptys import Claim, PathTakenError, Pty
 from emulator.reconnecting import Retries
 
 BACKLOG = 16
 CONNECT_S = 5.0
+STOOD_S = 1.0  # a connection that ends sooner, without a byte, proves nothing
 # a client that vanished without a word must not hold the only place for ever
 KEEP_ALIVE = (
     ((socket.SOL_SOCKET, socket.SO_KEEPALIVE), 1),
@@ -65,9 +66,6 @@ class Endpoint(Protocol):
     def open(self, host: Host, failed: Callable[[Exception], None]) -> None:
         """Let clients come. Raises PathTakenError, OSError; `failed` is told of what ends it later."""
 
-    def exchanged(self) -> None:
-        """A request was answered."""
-
     async def drop(self, for_s: float) -> None:
         """Pull the cable for so long."""
 
@@ -84,6 +82,7 @@ class PtyEndpoint:
         self._claim: Claim | None = None
         self._pty: Pty | None = None
         self._host: Host | None = None
+        self._failed: Callable[[Exception], None] = lambda _: None
 
     @property
     def place(self) -> str:
@@ -98,19 +97,20 @@ class PtyEndpoint:
 
     def open(self, host: Host, failed: Callable[[Exception], None]) -> None:
         """As Endpoint."""
-        self._host = host
+        self._host, self._failed = host, failed
         self._claim = Claim(self._path)
         self._plug_in()
-
-    def exchanged(self) -> None:
-        """Nothing to remember."""
 
     async def drop(self, for_s: float) -> None:
         """As Endpoint: terminal and link are gone, and another terminal comes."""
         self._pull()
         await asyncio.sleep(for_s)
         if self._claim is not None:
-            self._plug_in()
+            try:
+                self._plug_in()
+            except (PathTakenError, OSError) as error:  # somebody else took the path meanwhile
+                self._pull()
+                self._failed(error)
 
     def close(self) -> None:
         """As Endpoint."""
@@ -124,7 +124,7 @@ class PtyEndpoint:
         assert self._host is not None
         self._pty = Pty()
         self._claim.link(self._pty.name)
-        self.links = [Link(self._pty.master, self._host.received)]
+        self.links = [TerminalLink(self._pty, self._host.received)]
 
     def _pull(self) -> None:
         for link in self.links:
@@ -154,7 +154,7 @@ class _Sockets:
                 found.append(f"{host}:{port}")
         return tuple(found)
 
-    def _take(self, connection: socket.socket) -> None:
+    def _take(self, connection: socket.socket) -> Link:
         assert self._host is not None
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -164,6 +164,7 @@ class _Sockets:
         link = Link(connection.fileno(), self._host.received, self._lose)
         self._sockets[link] = connection
         self.links = list(self._sockets)
+        return link
 
     def _lose(self, link: Link) -> None:
         if link in self._sockets:
@@ -218,9 +219,6 @@ class TcpServer(_Sockets):
         self._host, self._failed = host, failed
         self._listen()
 
-    def exchanged(self) -> None:
-        """Nothing to remember."""
-
     async def drop(self, for_s: float) -> None:
         """As Endpoint: meanwhile connections are refused."""
         self.close()
@@ -259,6 +257,8 @@ class TcpClient(_Sockets):
         super().__init__()
         self._address, self._timeout_s = (host, port), timeout_s
         self._retries = Retries(backoff_s, timeout_s)
+        self._is_plugged_in = asyncio.Event()
+        self._is_plugged_in.set()
 
     @property
     def place(self) -> str:
@@ -275,13 +275,12 @@ class TcpClient(_Sockets):
         self._host = host
         self._start(asyncio.get_running_loop().create_task(self._call()), failed)
 
-    def exchanged(self) -> None:
-        """As Endpoint: the next pause is a short one."""
-        self._retries.succeeded()
-
     async def drop(self, for_s: float) -> None:
-        """As Endpoint: hang up; the next call comes after the pause."""
+        """As Endpoint: hang up; the next call comes when the time is over."""
+        self._is_plugged_in.clear()
         self._lose_all()
+        await asyncio.sleep(for_s)
+        self._is_plugged_in.set()
 
     def close(self) -> None:
         """As Endpoint."""
@@ -290,13 +289,14 @@ class TcpClient(_Sockets):
     async def _call(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            await self._is_plugged_in.wait()
             try:
-                self._take(await self._connected())
-                logs.event("connected", place=self.place)
-                await self._all_gone.wait()
+                await self._stay(await self._connected())
                 why = "the connection ended"
             except (OSError, TimeoutError) as error:
                 why = str(error) or "no answer"
+            if not self._is_plugged_in.is_set():
+                continue  # it is us who hung up
             pause_s = self._retries.failed(loop.time())
             if pause_s is None:
                 raise GaveUpError(
@@ -304,6 +304,18 @@ class TcpClient(_Sockets):
                 )
             logs.event("not connected", place=self.place, why=why, next_try_s=round(pause_s, 3))
             await asyncio.sleep(pause_s)
+
+    async def _stay(self, connection: socket.socket) -> None:
+        """Until it ends, or the cable was pulled meanwhile."""
+        if not self._is_plugged_in.is_set():
+            connection.close()
+            return
+        loop = asyncio.get_running_loop()
+        link, begun_at = self._take(connection), loop.time()
+        logs.event("connected", place=self.place)
+        await self._all_gone.wait()
+        if link.was_used or loop.time() - begun_at >= STOOD_S:
+            self._retries.succeeded()
 
     async def _connected(self) -> socket.socket:
         family = socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET

@@ -26,22 +26,25 @@ class Vehicle:
     variance: bool = False
     diode_failure: bool = False
     chance: random.Random = field(default_factory=random.Random)
+    spread: float = 0.0  # -1..1, of what it takes more or less at present if it is to vary
 
     @property
     def wants(self) -> bool:
         """Whether it asks for power and can take some."""
         return self.plugged and self.asks_for_charge and (self.direct_mode or self.max_charge_kw > 0)
 
+    def vary(self) -> None:
+        """Take a little more or less from now on."""
+        self.spread = self.chance.uniform(-1, 1) if self.variance else 0.0
+
     def amps_of(self, offered_amps: float, volts: float) -> float:
         """What it takes of an offer."""
         if self.direct_mode:
-            spread = self.chance.uniform(-VARIANCE, VARIANCE) if self.variance else 0.0
-            return self.direct_amps * (1 + spread)
+            return self.direct_amps * (1 + VARIANCE * self.spread)
         taken_kw = min(offered_amps * volts / 1000, self.max_charge_kw)
         if self.soc > TAPER_FROM_SOC:
             taken_kw *= 1 - (1 - TAPER_TO) * (self.soc - TAPER_FROM_SOC) / (100 - TAPER_FROM_SOC)
-        spread = self.chance.uniform(-VARIANCE, 0) if self.variance else 0.0
-        return taken_kw * (1 + spread) * 1000 / volts
+        return taken_kw * (1 - VARIANCE * abs(self.spread)) * 1000 / volts
 
     def charge(self, watt_hours: float) -> None:
         """Take energy in; a full car asks no more."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -44,7 +45,9 @@ SECONDS = MappingProxyType({Kind.DELAY: 1.0, Kind.DISCONNECT: 1.0, Kind.HANG: 8.
 CODES = MappingProxyType(
     {Kind.EXCEPTION: (4, 1, 255), Kind.HTTP_ERROR: (500, 400, 599)}
 )  # default, low, high
-SIZES = MappingProxyType({Kind.GARBAGE: 8, Kind.HUGE_BODY: 10_000_000, Kind.TRUNCATION: 0})
+HALF = -1
+SIZES = MappingProxyType({Kind.GARBAGE: 8, Kind.HUGE_BODY: 10_000_000, Kind.TRUNCATION: HALF})
+_ORDER = itertools.count()  # in which all faults came, whosever they are
 
 
 class Fault(BaseModel):
@@ -92,8 +95,12 @@ class Fault(BaseModel):
 
     @property
     def size(self) -> int:
-        """The size in bytes, or the kind's own."""
+        """The size in bytes, or the kind's own, which may be HALF."""
         return self.size_bytes if self.size_bytes is not None else SIZES[self.kind]
+
+    def left_of(self, data: bytes) -> bytes:
+        """What a truncation leaves."""
+        return data[: (len(data) + 1) // 2 if self.size == HALF else self.size]
 
 
 class NotPossibleError(Exception):
@@ -114,6 +121,7 @@ class Active:
 class _Held:
     fault: Fault
     ends_at: float | None
+    order: int = field(default_factory=lambda: next(_ORDER))
     struck: int = 0
 
     def is_over(self, now: float) -> bool:
@@ -174,25 +182,63 @@ class Faults:
                 for fault_id, held in self._held.items()
             ]
 
-    def strike(self) -> dict[Kind, Fault]:
-        """Which faults strike this exchange: chance is asked, what is counted counts. The newest of a kind wins."""
+    def held(self, kind: Kind) -> list[tuple[int, int]]:
+        """The order (of all faults there are) and the id of each fault of a kind."""
         if not self._held:
-            return {}
+            return []
+        with self._lock:
+            return [
+                (held.order, fault_id) for fault_id, held in self._held.items() if held.fault.kind is kind
+            ]
+
+    def strike(self, fault_id: int) -> Fault | None:
+        """The fault, if it strikes now: chance is asked, what is counted counts."""
         with self._lock:
             self._forget_old()
-            struck = {}
-            for held in self._held.values():
-                share = held.fault.probability
-                if share >= 1 or self._chance.random() < share:
-                    held.struck += 1
-                    struck[held.fault.kind] = held.fault
-            return struck
+            held = self._held.get(fault_id)
+            if held is None:
+                return None
+            share = held.fault.probability
+            if share < 1 and self._chance.random() >= share:
+                return None
+            held.struck += 1
+            return held.fault
 
     def _forget_old(self) -> float:
         now = self._now()
         for fault_id in [key for key, held in self._held.items() if held.is_over(now)]:
             del self._held[fault_id]
         return now
+
+
+class Strikes(Mapping[Kind, Fault]):
+    """What strikes one exchange. Ask for a kind only where it can act: that is when it strikes, once, and counts.
+
+    Of a kind the newest strikes, or the one before it if that does not, whether it is a line's or a device's.
+    """
+
+    def __init__(self, *owners: Faults) -> None:
+        self._owners = owners
+        self._asked: dict[Kind, Fault | None] = {}
+
+    def __getitem__(self, kind: Kind) -> Fault:
+        if kind not in self._asked:
+            self._asked[kind] = self._strike(kind)
+        fault = self._asked[kind]
+        if fault is None:
+            raise KeyError(kind)
+        return fault
+
+    def __iter__(self) -> Iterator[Kind]:
+        return (kind for kind in Kind if kind in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def _strike(self, kind: Kind) -> Fault | None:
+        held = [(order, fault_id, owner) for owner in self._owners for order, fault_id in owner.held(kind)]
+        held.sort(key=lambda each: each[0], reverse=True)
+        return next((fault for _, fault_id, owner in held if (fault := owner.strike(fault_id))), None)
 
 
 def share(kind: Kind, rate: float) -> list[Fault]:

@@ -6,6 +6,8 @@ GAP_S = 0.1  # a real line uses 3.5 characters of silence; a pty and a busy mach
 MAX_FRAME_BYTES = 256
 _FIXED = dict.fromkeys((1, 2, 3, 4, 5, 6), 8) | {7: 4, 8: 8, 11: 4, 12: 4, 17: 4, 22: 10, 24: 6}
 _COUNTED = {15: 6, 16: 6, 20: 2, 21: 2, 23: 10}  # function code -> where its byte count stands
+_FIXED_ANSWER = dict.fromkeys((5, 6, 8, 11, 15, 16), 8) | {7: 5, 22: 10}
+_COUNTED_ANSWER = frozenset((1, 2, 3, 4, 12, 17, 20, 21, 23))  # their byte count follows the function code
 
 
 def _crc_row(byte: int) -> int:
@@ -67,6 +69,21 @@ def _frame_size(buffer: bytes) -> int:
         at = _COUNTED[code]
         return at + 1 + buffer[at] + 2 if len(buffer) > at else 0
     return len(buffer) if _is_valid(buffer) else 0  # a code we do not know: trust the checksum
+
+
+def answer_size(buffer: bytes) -> int:
+    """Length of the valid answer that `buffer` begins with, CRC included; 0: it begins with none."""
+    if len(buffer) < 5:
+        return 0
+    code = buffer[1]
+    if code & 0x80:
+        size = 5
+    elif code in _COUNTED_ANSWER:
+        size = 3 + buffer[2] + 2
+    else:
+        size = _FIXED_ANSWER.get(code, len(buffer))  # a code we do not know: trust the checksum
+    frame = buffer[:size]
+    return size if len(frame) == size and _is_valid(frame) else 0
 
 
 def _is_valid(frame: bytes) -> bool:

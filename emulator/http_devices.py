@@ -7,11 +7,14 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, abort, jsonify, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from emulator import logs
+from emulator.control_guard import refusal
+from emulator.control_models import HoldMotion
+from emulator.control_routes import body_of
 from emulator.faults import Faults
 from emulator.http_faults import STUCK, FailingPolls
 from emulator.motion_device import MotionDevice
@@ -22,9 +25,15 @@ if TYPE_CHECKING:
 DEVICES_PATH = "/sensors/"
 
 
-def create_app(devices: Mapping[str, MotionDevice]) -> Flask:
-    """Make the detectors' web server, all of them in one."""
+def create_app(devices: Mapping[str, MotionDevice], host: str = "127.0.0.1") -> Flask:
+    """Make the detectors' web server, all of them in one. `host`: where it listens."""
     app = Flask("emulator")
+
+    @app.before_request
+    def guard() -> None:
+        why = refusal(request.environ, host, is_poll=request.endpoint == poll.__name__)
+        if why is not None:
+            abort(403, why)
 
     @app.get(f"{DEVICES_PATH}<sensor_id>")
     def poll(sensor_id: str) -> tuple[Response, int]:
@@ -36,14 +45,12 @@ def create_app(devices: Mapping[str, MotionDevice]) -> Flask:
     def force(sensor_id: str) -> tuple[Response, int]:
         if sensor_id not in devices:
             return _error(404, f"no sensor {sensor_id}")
-        body = request.get_json(force=True)
-        if not isinstance(body, dict) or not isinstance(body.get("active", ...), bool | None):
-            return _error(400, '"active" must be true, false or null')
-        if body["active"] is None:
+        active = body_of(HoldMotion).active
+        if active is None:
             devices[sensor_id].release("motion_detected")
         else:
-            devices[sensor_id].set("motion_detected", body["active"])
-        return jsonify({"sensor_id": sensor_id, "active": body["active"]}), 200
+            devices[sensor_id].set("motion_detected", active)
+        return jsonify({"sensor_id": sensor_id, "active": active}), 200
 
     @app.errorhandler(HTTPException)
     def refused(error: HTTPException) -> tuple[Response, int]:
@@ -106,7 +113,7 @@ class WebServer:
             target=self._server.serve_forever, args=(0.1,), name="http", daemon=True
         )
         self._thread.start()
-        logs.event("http devices up", url=self.url, sensors=",".join(self._devices))
+        logs.event("web server up", url=self.url, sensors=",".join(self._devices))
 
     def stop(self) -> None:
         """Drop held polls and close the port."""

@@ -10,7 +10,8 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from emulator.faults import Fault, Faults, Kind
+from emulator.control_guard import is_of_another_site
+from emulator.faults import Fault, Faults, Kind, Strikes
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -29,17 +30,15 @@ class FailingPolls:
         faults_of: Callable[[str], tuple[Faults, ...]],
         stopping: threading.Event,
     ) -> None:
-        """`faults_of`: a path -> whose faults count for a poll of it, the later ones more; none: it is no poll."""
+        """`faults_of`: a path -> whose faults count for a poll of it; none: it is no poll."""
         self._app, self._faults_of, self._stopping = app, faults_of, stopping
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer as WSGI wants it, or not at all."""
-        if environ["REQUEST_METHOD"] != "GET":
+        if environ["REQUEST_METHOD"] != "GET" or is_of_another_site(environ):  # which is refused, and no poll
             return self._app(environ, start_response)
-        struck: dict[Kind, Fault] = {}
-        for faults in self._faults_of(environ.get("PATH_INFO", "")):
-            struck |= faults.strike()
-        return self._spoiled(environ, start_response, struck)
+        owners = self._faults_of(environ.get("PATH_INFO", ""))
+        return self._spoiled(environ, start_response, Strikes(*owners))
 
     def _spoiled(
         self, environ: WSGIEnvironment, start_response: StartResponse, struck: Mapping[Kind, Fault]

@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 
 from emulator import logs, registry
 from emulator.endpoints import Endpoint, Status
-from emulator.faults import Fault, Faults, Kind
+from emulator.faults import Fault, Faults, Kind, Strikes
 from emulator.links import Link
 from emulator.pacing import Direction, Speed
 from emulator.peers import Peer, Splitter, Struck
 from emulator.precise_loop import exactly, until
+
+AHEAD_S = 0.005
+UNHEARD = {Kind.SILENCE: Fault(kind=Kind.SILENCE)}
 
 
 @dataclass(slots=True)
@@ -124,14 +127,13 @@ class SerialLine:
             answer = request + answer
         if answer:
             self.facts.counters.answered += 1
-            self._endpoint.exchanged()
         await self._say([link], answer, struck, is_in_at + self._pause_s + self._peer.late_s)
         await self._say_news()
 
     async def _tick(self, period_s: float) -> None:
         loop = asyncio.get_running_loop()
         last = loop.time()
-        await self._greet()
+        self._greet()
         while True:
             await asyncio.sleep(period_s)
             now = loop.time()
@@ -139,14 +141,16 @@ class SerialLine:
             last = now
             await self._say_news()
 
-    async def _greet(self) -> None:
+    def _greet(self) -> None:
         """What it says because it was switched on: a terminal keeps that for its first client. No fault strikes it."""
         data, _ = self._peer.said(lambda _: {})
-        await self._say(self._endpoint.links, data, {}, asyncio.get_running_loop().time())
+        for link in self._endpoint.links:
+            link.keep(data)
 
     async def _say_news(self) -> None:
-        if not self._endpoint.links:  # said to nobody, and nothing goes wrong with it
-            self._peer.said(lambda _: {})
+        links = [link for link in self._endpoint.links if link.is_heard()]
+        if not links:  # said to nobody, and nothing goes wrong with it
+            self._peer.said(lambda _: UNHEARD)
             return
         data, struck = self._peer.said(self._struck)
         if not data or Kind.SILENCE in struck:
@@ -154,7 +158,7 @@ class SerialLine:
         if Kind.DISCONNECT in struck:
             await self._disconnect(struck[Kind.DISCONNECT])
             return
-        await self._say(self._endpoint.links, data, struck, asyncio.get_running_loop().time())
+        await self._say(links, data, struck, asyncio.get_running_loop().time())
 
     async def _disconnect(self, fault: Fault) -> None:
         if self._is_dropped:
@@ -177,10 +181,12 @@ class SerialLine:
             await self._send(links, data, earliest)
 
     def _spoiled(self, answer: bytes, struck: Struck) -> bytes:
-        if answer and Kind.CRC_ERROR in struck:
+        if not answer:
+            return b""
+        if Kind.CRC_ERROR in struck:
             answer = self._peer.corrupted(answer)
         if Kind.TRUNCATION in struck:
-            answer = answer[: struck[Kind.TRUNCATION].size or (len(answer) + 1) // 2]
+            answer = struck[Kind.TRUNCATION].left_of(answer)
         if Kind.GARBAGE in struck:
             answer = self._chance.randbytes(struck[Kind.GARBAGE].size) + answer
         return answer
@@ -191,6 +197,7 @@ class SerialLine:
 
     async def _send(self, links: list[Link], data: bytes, earliest: float) -> None:
         """Each byte is there not before its last bit could have come."""
+        await until(earliest - AHEAD_S)  # what comes late keeps nothing else from being said
         async with self._speaking:
             char_s = self._outward.char_s
             begins_at = self._outward.take(earliest, len(data))
@@ -204,9 +211,9 @@ class SerialLine:
                 sent = upto
         self.facts.counters.bytes_out += len(data)
 
-    def _struck(self, faults: Faults) -> dict[Kind, Fault]:
+    def _struck(self, faults: Faults) -> Strikes:
         """The device's faults and the line's."""
-        return faults.strike() | self.facts.faults.strike()
+        return Strikes(faults, self.facts.faults)
 
     def _run(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

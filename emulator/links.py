@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 from collections.abc import Callable
 
+from emulator.ptys import Pty
+
 READ_BYTES = 4096
+READS = 16  # in a row, before others have their turn
 MAX_PENDING_BYTES = 65536
 
 
@@ -18,13 +22,24 @@ class Link:
         descriptor: int,
         received: Callable[[Link, bytes], None],
         ended: Callable[[Link], None] = lambda _: None,
+        watched: int | None = None,
     ) -> None:
-        """`ended`: the other side is gone; whoever made the link closes it then."""
+        """`ended`: the other side is gone; whoever made the link closes it then. `watched`: says when to read."""
         self._loop = asyncio.get_running_loop()
         self._descriptor, self._received, self._ended = descriptor, received, ended
+        self._watched = descriptor if watched is None else watched
         self._pending = b""
         self._is_open = True
-        self._loop.add_reader(descriptor, self._on_readable)
+        self.was_used = False  # a byte has gone either way
+        self._loop.add_reader(self._watched, self._on_readable)
+
+    def is_heard(self) -> bool:
+        """Whether somebody is there."""
+        return self._is_open
+
+    def keep(self, data: bytes) -> None:
+        """Send to the first who is there."""
+        self.write(data)
 
     def write(self, data: bytes) -> None:
         """Send; what nobody takes is lost beyond a bound, as on a real line."""
@@ -36,7 +51,7 @@ class Link:
         """Let go of the descriptor, which stays open."""
         if self._is_open:
             self._is_open = False
-            self._loop.remove_reader(self._descriptor)
+            self._loop.remove_reader(self._watched)
             self._loop.remove_writer(self._descriptor)
 
     def _on_readable(self) -> None:
@@ -47,6 +62,7 @@ class Link:
         except OSError:  # reset by the other side
             data = b""
         if data:
+            self.was_used = True
             self._received(self, data)
         else:
             self.close()
@@ -56,6 +72,7 @@ class Link:
         try:
             while self._pending:
                 self._pending = self._pending[os.write(self._descriptor, self._pending) :]
+                self.was_used = True
         except BlockingIOError:
             self._loop.add_writer(self._descriptor, self._flush)
         except OSError:  # gone; the reader is told, too
@@ -63,3 +80,64 @@ class Link:
             self._loop.remove_writer(self._descriptor)
         else:
             self._loop.remove_writer(self._descriptor)
+
+
+class TerminalLink(Link):
+    """The master of a pseudo-terminal, for whoever has it open. What is said while nobody has is lost."""
+
+    def __init__(self, pty: Pty, received: Callable[[Link, bytes], None]) -> None:
+        self._pty = pty
+        self._kept = b""
+        self._may_be_unread = False
+        self._hang_up = select.poll()
+        self._hang_up.register(pty.master, 0)
+        # asked for the state, a terminal that nobody has open would wake us all the time: ask for its changes
+        self._changes = select.epoll()
+        self._changes.register(pty.master, select.EPOLLIN | select.EPOLLET)
+        super().__init__(pty.master, received, watched=self._changes.fileno())
+
+    def is_heard(self) -> bool:
+        """As Link. Who comes first is told what was kept for him."""
+        if not self._is_open or self._hang_up.poll(0):
+            return False
+        if self._kept:
+            kept, self._kept = self._kept, b""
+            self.write(kept)
+        return True
+
+    def keep(self, data: bytes) -> None:
+        """As Link."""
+        self._kept = data
+
+    def write(self, data: bytes) -> None:
+        """As Link."""
+        if self.is_heard():
+            self._may_be_unread = True
+            super().write(data)
+
+    def close(self) -> None:
+        """As Link."""
+        super().close()
+        self._changes.close()
+
+    def _on_readable(self) -> None:
+        if not self._is_open:
+            return
+        self._changes.poll(0)
+        for _ in range(READS):
+            try:
+                data = os.read(self._descriptor, READ_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:  # nobody has it open any more
+                self._left()
+                return
+            self._received(self, data)
+        self._loop.call_soon(self._on_readable)
+
+    def _left(self) -> None:
+        self._pending = b""
+        self._loop.remove_writer(self._descriptor)
+        if self._may_be_unread:
+            self._may_be_unread = False
+            self._pty.forget()

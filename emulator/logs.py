@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
@@ -27,6 +28,12 @@ def set_up(level: str, log_format: str, zone: tzinfo = UTC) -> None:
 def event(text: str, level: int = logging.INFO, **context: object) -> None:
     """One line: what happened, and its facts."""
     _log.log(level, text, extra={"context": context})
+
+
+def warn(texts: Iterable[str]) -> None:
+    """A line for each."""
+    for text in texts:
+        event(text, logging.WARNING)
 
 
 class _Formatter(logging.Formatter):

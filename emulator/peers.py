@@ -7,12 +7,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from emulator.faults import MODBUS, RAPI, TEXT, Fault, Faults, Kind
+from emulator.faults import MODBUS, RAPI, TEXT, Fault, Faults, Kind, Strikes
 from emulator.frames import RequestAssembler, framed
 from emulator.modbus_pdu import refusal_of
 from emulator.pacing import Speed
 from emulator.rapi_lines import framed as rapi_framed
-from emulator.rapi_lines import with_wrong_checksum
+from emulator.rapi_lines import with_wrong_character, with_wrong_checksum
 from emulator.units import Unit
 
 Splitter = Callable[[bytes, float], list[bytes]]
@@ -20,6 +20,7 @@ Struck = Mapping[Kind, Fault]
 LONGEST_TEXT = 1024
 BROADCAST = 0
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|[\r\n])")
+_CR_LINE = re.compile(rb"[^\r]*\r\n?")
 
 
 class Peer(Protocol):
@@ -82,14 +83,22 @@ class ModbusBus:
         """As Peer: WRONG_UNIT and EXCEPTION are its own to carry out."""
         unit_id, pdu = request[0], request[1:-2]
         if unit_id == BROADCAST:
-            for unit in self._units.values():
-                unit.answer(pdu)
+            self._carry_out(pdu, struck)
             return b""
         if Kind.EXCEPTION in struck:
             said = refusal_of(pdu, struck[Kind.EXCEPTION].says)
         else:
             said = self._units[unit_id].answer(pdu, stuck=Kind.STUCK in struck)
         return framed(unit_id % 247 + 1 if Kind.WRONG_UNIT in struck else unit_id, said)
+
+    def _carry_out(self, pdu: bytes, struck: Struck) -> None:
+        """What all are told and none answers: each does it, or what is wrong with it instead."""
+        if Kind.EXCEPTION in struck:
+            return
+        for unit in self._units.values():
+            own = Strikes(unit.faults)
+            if Kind.SILENCE not in own and Kind.EXCEPTION not in own:
+                unit.answer(pdu, stuck=Kind.STUCK in own or Kind.STUCK in struck)
 
     def corrupted(self, answer: bytes) -> bytes:
         """As Peer."""
@@ -109,10 +118,11 @@ class Talker(Protocol):
     device_id: str
     kind: str
     faults: Faults
-    is_stuck: bool
+    listens: bool  # False: nothing can be asked of it
+    ends_at_cr: bool  # only a CR ends what it hears; else an LF does, too
 
-    def heard(self, data: bytes) -> bytes:
-        """What it answers to bytes from the line."""
+    def heard(self, data: bytes, *, stuck: bool = False) -> bytes:
+        """What it answers to bytes from the line; stuck, as it was when it last said something."""
 
     def pass_time(self, seconds: float) -> None:
         """So much time is over."""
@@ -121,8 +131,8 @@ class Talker(Protocol):
     def has_news(self) -> bool:
         """Whether it wants to say something unasked."""
 
-    def take_said(self) -> bytes:
-        """What it says unasked, once."""
+    def take_said(self, *, stuck: bool = False, heard: bool = True) -> bytes:
+        """What it says unasked, once; stuck, nothing that it has not said before. Not `heard`: by nobody."""
 
 
 class TextPeer:
@@ -137,32 +147,25 @@ class TextPeer:
 
     def splitter(self) -> Splitter:
         """As Peer."""
-        return TextSplitter().feed
+        return TextSplitter(ends_at_cr=self._device.ends_at_cr).feed
 
     def pause_s(self, speed: Speed) -> float:
         """As Peer."""
         return 0.0
 
     def meant(self, request: bytes) -> Faults | None:
-        """As Peer: an empty line (the LF after a CR) is for nobody, but is heard."""
-        if not request.strip():
-            self._device.heard(request)
-            return None
-        return self._device.faults
+        """As Peer: an empty line (the LF after a CR) is for nobody."""
+        return self._device.faults if self._device.listens and request.strip() else None
 
     def answer(self, request: bytes, struck: Struck) -> bytes:
         """As Peer: an EXCEPTION is a charger's NK."""
         if Kind.EXCEPTION in struck:
             return rapi_framed("NK")
-        self._device.is_stuck = Kind.STUCK in struck
-        return self._device.heard(request)
+        return self._device.heard(request, stuck=Kind.STUCK in struck)
 
     def corrupted(self, answer: bytes) -> bytes:
         """As Peer."""
-        if self._is_charger:
-            return with_wrong_checksum(answer)
-        middle = len(answer) // 2
-        return answer[:middle] + bytes([answer[middle] ^ 0x40]) + answer[middle + 1 :]
+        return with_wrong_checksum(answer) if self._is_charger else with_wrong_character(answer)
 
     def pass_time(self, seconds: float) -> None:
         """As Peer."""
@@ -173,22 +176,24 @@ class TextPeer:
         if not self._device.has_news:
             return b"", {}
         found = struck(self._device.faults)
-        self._device.is_stuck = Kind.STUCK in found
-        return self._device.take_said(), found
+        is_heard = Kind.SILENCE not in found and Kind.DISCONNECT not in found
+        return self._device.take_said(stuck=is_heard and Kind.STUCK in found, heard=is_heard), found
 
 
 class TextSplitter:
-    """Cuts after each CR or LF; a line that never ends is passed on in pieces."""
+    """Cuts after each line's end; of a line that does not end the last bytes are kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, ends_at_cr: bool = False) -> None:
+        """`ends_at_cr`: an LF alone is no end."""
+        self._line, self._ends = (_CR_LINE, b"\r") if ends_at_cr else (_LINE, b"\r\n")
         self._rest = b""
 
     def feed(self, data: bytes, _: float) -> list[bytes]:
         """The whole lines, their ends included."""
         whole = self._rest + data
-        lines = _LINE.findall(whole)
-        self._rest = whole[sum(map(len, lines)) :]
-        if len(self._rest) > LONGEST_TEXT:
-            lines.append(self._rest)
-            self._rest = b""
+        last = max(
+            whole.rfind(bytes([end])) for end in self._ends
+        )  # the pattern is slow where no end follows
+        lines = self._line.findall(whole[: last + 2]) if last >= 0 else []
+        self._rest = whole[sum(map(len, lines)) :][-LONGEST_TEXT:]
         return lines

@@ -69,6 +69,8 @@ class ProfileRunner:
         present = device.values()
         if value not in present:
             raise UnknownNameError(f"{device.device_id} has no {value}; it has {', '.join(present)}")
+        if _releases(profile) and not device.has_model(value):
+            raise BadValueError(f"{value} of {device.device_id} has no model to go back to")
         try:
             course = course_of(profile, present[value], self._wall())
         except ValueError as error:
@@ -194,3 +196,9 @@ class ProfileRunner:
             else:
                 self._wake.wait()
             self._wake.clear()
+
+
+def _releases(profile: Steps | Ramp | Day | Csv) -> bool:
+    return profile.then == "release" or (
+        isinstance(profile, Steps) and any(step.to is None for step in profile.steps)
+    )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import termios
 import tty
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -13,17 +15,27 @@ class PathTakenError(Exception):
 
 
 class Pty:
-    """One raw pseudo-terminal. Our own slave end stays open, so that clients may come and go."""
+    """One raw pseudo-terminal. We do not have its slave end open: the master hangs up while no client has."""
 
     def __init__(self) -> None:
-        self.master, self._slave = os.openpty()
-        tty.setraw(self._slave)
+        self.master, slave = os.openpty()
+        tty.setraw(slave)
         os.set_blocking(self.master, False)
-        self.name = os.ttyname(self._slave)
+        self.name = os.ttyname(slave)
+        os.close(slave)
+
+    def forget(self) -> None:
+        """Drop what no client has read, as a port does when it is closed; its settings stay."""
+        with suppress(OSError, termios.error):  # somebody has it for himself, and what is there is his
+            slave = os.open(self.name, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+            try:
+                termios.tcflush(self.master, termios.TCOFLUSH)
+                termios.tcflush(slave, termios.TCIFLUSH)
+            finally:
+                os.close(slave)
 
     def close(self) -> None:
         """Hang up; whoever has the slave open sees the line end."""
-        os.close(self._slave)
         os.close(self.master)
 
 
@@ -31,7 +43,7 @@ class Claim:
     """A path that is ours while we live: a lock beside it, which the system gives back when we die."""
 
     def __init__(self, path: Path) -> None:
-        """Make missing folders and take the path. Raises PathTakenError, OSError."""
+        """Make missing folders, take the path and remove a dead link. Raises PathTakenError, OSError."""
         self.path = path
         self._lock_path = path.with_name(f".{path.name}.lock")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,11 +56,12 @@ class Claim:
             raise
 
     def link(self, target: str) -> None:
-        """Make the path a link to `target` in one step."""
-        fresh = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        fresh.unlink(missing_ok=True)
-        fresh.symlink_to(target)
-        fresh.replace(self.path)
+        """Make the path a link to `target`. Raises PathTakenError if something came to stand there meanwhile."""
+        self._check(was_ours=False)
+        try:
+            self.path.symlink_to(target)  # replaces nothing
+        except FileExistsError:
+            raise PathTakenError(f"{self.path} was just made by somebody else: remove it") from None
 
     def unlink(self, target: str) -> None:
         """Remove the link if it still points to `target`."""
@@ -80,13 +93,14 @@ class Claim:
             return False
 
     def _check(self, was_ours: bool) -> None:
-        """A link to nothing, or one that an emulator left when it died, is replaced; nothing else is."""
+        """A link to nothing, or one that an emulator left when it died, is removed; nothing else is."""
         if self.path.is_symlink():
             target = os.readlink(self.path)
             if self.path.exists() and not (was_ours and target.startswith("/dev/pts/")):
                 raise PathTakenError(
                     f"{self.path} is a link to {target}, not one of the emulator's: remove it"
                 )
+            self.path.unlink(missing_ok=True)
         elif self.path.exists():
             raise PathTakenError(f"{self.path} exists and is not a link: remove it or choose another path")
 

@@ -5,12 +5,13 @@ Pure: bytes in, bytes out. What it says unasked is kept in `said` until somebody
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from emulator.ev_model import Vehicle, Warmth
-from emulator.rapi_commands import commands_of
+from emulator.rapi_commands import answer_of
 from emulator.rapi_lines import LineReader, framed
 
 AMPS_MIN, AMPS_MAX, AMPS_CONFIGURED = 6, 80, 32
@@ -70,7 +71,6 @@ class Charger:
         self.warmth = Warmth(24.2)
         self.said = b""
         self._reader = LineReader(self.is_firmware, self._answer)
-        self._commands = commands_of(self)
 
     @property
     def is_firmware(self) -> bool:
@@ -125,6 +125,7 @@ class Charger:
 
     def pass_time(self, seconds: float) -> None:
         """Let a session go on."""
+        self.vehicle.vary()
         amps = self.current
         self.warmth.pass_time(seconds, amps)
         if self.warmth.celsius > OVER_TEMPERATURE_C and "over_temp" not in self.faults_now:
@@ -219,15 +220,21 @@ class Charger:
 
     def say_transition(self) -> None:
         """Tell the state, the pilot, the limit and the flags."""
-        self.said += framed(f"AT {self.state:02X} {self.pilot:02X} {self.amps} {self.flags:04X}")
+        self.said += self.transition
+
+    @property
+    def transition(self) -> bytes:
+        """How it tells the state that it is in."""
+        return framed(f"AT {self.state:02X} {self.pilot:02X} {self.amps} {self.flags:04X}")
+
+    def twin(self) -> Charger:
+        """Another one in the same state: what happens to one does not to the other."""
+        chance = self.vehicle.chance  # large, and drawn from only as time passes
+        return copy.deepcopy(self, {id(chance): chance})
 
     def _end_session(self) -> None:
         self.session_s = self.session_ws = 0.0
         self._session_runs = False
 
     def _answer(self, words: list[str]) -> str | None:
-        command = self._commands.get(words[0]) if words else None
-        try:
-            return None if command is None else command(words[1:])
-        except (ValueError, IndexError):
-            return None
+        return answer_of(self, words)

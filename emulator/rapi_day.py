@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 
 from emulator.controls import Control, Controls, choice, number, switch, whole
@@ -22,8 +21,9 @@ class ChargerDevice(Controls):
     ) -> None:
         """`round_s`: four pauses of a round, or None: the car stays as it is."""
         super().__init__(device_id, kind, faults)
-        self.charger, self.is_stuck = charger, False
-        self._as_it_was: Charger | None = None
+        self.charger, self.listens, self.ends_at_cr = charger, True, charger.is_firmware
+        self._as_it_was: Charger | None = None  # when it last said something
+        self._is_stuck = False
         self._rounds = round_s is not None
         self._clock_s, self._step = 0.0, 0
         self._pauses_s = tuple(round_s or ROUND_S)
@@ -36,21 +36,23 @@ class ChargerDevice(Controls):
         self.controls = self._state() | self._vehicle() | self._whims()
         charger.boot()
 
-    def heard(self, data: bytes) -> bytes:
-        """As peers.Talker; while stuck it answers as it was when it got stuck, whatever happens to it."""
+    def heard(self, data: bytes, *, stuck: bool = False) -> bytes:
+        """As peers.Talker. Stuck, no order does anything; behind that time and events go on, and show afterwards."""
         with self.lock:
-            if not self.is_stuck:
-                self._as_it_was = None
-                return self.charger.heard(data)
-            if self._as_it_was is None:
-                self._as_it_was = copy.deepcopy(self.charger)
-            return self._as_it_was.heard(data)
+            if stuck:
+                self._as_it_was = self._as_it_was or self.charger.twin()
+                self._is_stuck = True
+                return self._as_it_was.twin().heard(data)
+            answer, before = self.charger.heard(data), self._as_it_was
+            is_told = not self._is_stuck or before is None or bool(self.charger.said)
+            if before is not None and not is_told and before.transition != self.charger.transition:
+                self.charger.say_transition()
+            self._keep()
+            return answer
 
     def pass_time(self, seconds: float) -> None:
-        """Let the session go on, or the next part of the round begin; stuck, nothing goes on."""
+        """Let the session go on, or the next part of the round begin."""
         with self.lock:
-            if self.is_stuck:
-                return
             self.charger.pass_time(seconds)
             self._clock_s += seconds
             if self._rounds and self._clock_s >= self._pauses_s[self._step]:
@@ -62,10 +64,20 @@ class ChargerDevice(Controls):
         """As peers.Talker."""
         return bool(self.charger.said)
 
-    def take_said(self) -> bytes:
+    def take_said(self, *, stuck: bool = False, heard: bool = True) -> bytes:
         """As peers.Talker."""
         with self.lock:
-            return self.charger.take_said()
+            said = self.charger.take_said()
+            if stuck:
+                self._as_it_was = self._as_it_was or self.charger.twin()
+                self._is_stuck = True
+                return b""
+            if said and heard:
+                self._keep()
+            return said
+
+    def _keep(self) -> None:
+        self._as_it_was, self._is_stuck = self.charger.twin(), False
 
     # -- values by name ------------------------------------------------------------------------------------------
 

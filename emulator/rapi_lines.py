@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 FIRMWARE_LINE_MAX = 31
 FIRMWARE_TOKENS_MAX = 10
+HEARD_MAX = 1024  # of a line that has not ended yet
+_CHECKSUM = re.compile(rb"\^([0-9A-Fa-f]{2})[\r\n]*\Z")
 
 
 def _xor(data: bytes) -> int:
@@ -21,10 +24,18 @@ def framed(text: str) -> bytes:
     return raw + f"^{_xor(raw):02X}\r".encode()
 
 
-def with_wrong_checksum(line: bytes) -> bytes:
-    """A framed line (or several: the last) with another checksum."""
-    text, _, digits = line.rstrip(b"\r\n").rpartition(b"^")
-    return text + b"^%02X\r" % (int(digits, 16) ^ 0xFF)
+def with_wrong_checksum(data: bytes) -> bytes:
+    """Lines of which the last has another checksum, or a wrong character if it has none."""
+    found = _CHECKSUM.search(data)
+    if found is None:
+        return with_wrong_character(data)
+    return data[: found.start(1)] + b"%02X" % (int(found[1], 16) ^ 0xFF) + data[found.end(1) :]
+
+
+def with_wrong_character(data: bytes) -> bytes:
+    """Lines with a character in their middle that nobody sends, their ends as they were."""
+    place = len(data.rstrip(b"\r\n")) // 2
+    return data[:place] + (b"!" if data[place : place + 1] == b"?" else b"?") + data[place + 1 :]
 
 
 class LineReader:
@@ -39,7 +50,8 @@ class LineReader:
     def feed(self, data: bytes) -> bytes:
         """The answers to the commands that `data` completes."""
         self._heard += data if self._strict else data.replace(b"\n", b"\r")
-        *lines, self._heard = self._heard.split(b"\r")
+        *lines, rest = self._heard.split(b"\r")
+        self._heard = rest[-HEARD_MAX:]
         return b"".join(self._reply(line.strip(b"\n")) for line in lines if line)
 
     def _reply(self, line: bytes) -> bytes:

@@ -15,7 +15,7 @@ class Retries:
         self._since: float | None = None
 
     def succeeded(self) -> None:
-        """Something was exchanged (a mere connection proves nothing): the next pause is the first again."""
+        """It worked (a mere connection proves nothing): the next pause is the first again."""
         self._failures, self._since = 0, None
 
     def failed(self, now: float) -> float | None:

@@ -7,7 +7,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -22,7 +22,7 @@ from emulator.precise_loop import new_loop
 from emulator.ptys import PathTakenError
 from emulator.real_port import Listener, RealPort
 from emulator.reconnecting import Retries
-from emulator.recording import FROM, TO, RecordingFile, head_of
+from emulator.recording import FROM, TO, RecordingFile, head_of, without_user
 from emulator.scenario import Line, Scenario
 
 
@@ -58,8 +58,10 @@ async def _record(order: Order, line: Line, begun_at: datetime) -> int:
     with ExitStack() as stack:
         try:
             file = RecordingFile(order.to, head, order.max_bytes, loop.time)
-            stack.callback(file.end, "stopped")
-            tap = Tap(partial(RealPort, order.source, speed, retries), endpoint, file, end)
+            stack.callback(_end, file)
+            # pyserial uses no user of a URL, but tells the URL in its messages
+            port = partial(RealPort, without_user(order.source), speed, retries)
+            tap = Tap(port, endpoint, file, end)
             stack.callback(endpoint.close)
             endpoint.open(tap, end)
             stack.callback(tap.port.close)
@@ -77,6 +79,11 @@ async def _record(order: Order, line: Line, begun_at: datetime) -> int:
         print(f"device-emulator: {why}", file=sys.stderr)
         return 1
     return 0
+
+
+def _end(file: RecordingFile) -> None:
+    with suppress(OSError):  # the disk is full: who can read the file knows how it was cut off
+        file.end("stopped")
 
 
 class Tap:
@@ -123,7 +130,6 @@ class Tap:
     def _pass_on(self, data: bytes, at: float) -> None:
         for link in self._endpoint.links:
             link.write(data)
-        self._endpoint.exchanged()
         self._write(partial(self._file.piece, FROM, data, at))
 
     def _tell(self, event: str, why: str | None) -> None:
@@ -136,7 +142,8 @@ class Tap:
         try:
             write()
         except OSError as error:
-            self._failed(error)
+            self._failed(OSError(f"cannot write the recording: {error}"))
+            return
         if self._file.is_full and not was_full:
             logs.event(
                 "recording is full, bytes go on passing", level=logging.WARNING, pieces=self._file.pieces

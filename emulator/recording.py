@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import string
+from codecs import BOM_UTF8
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +19,7 @@ from emulator.scenario_problems import texts_of
 FORMAT, VERSION = "sensor-hub-recording", 1
 MAX_FILE_BYTES = 256 * 1024 * 1024
 TO, FROM = "to", "from"  # the device
+WITH_USER = ("socket", "rfc2217")  # URLs with an authority
 _PRINTED = frozenset((string.ascii_letters + string.digits + string.punctuation + " \r\n\t").encode())
 
 
@@ -83,17 +86,19 @@ _ENTRY: TypeAdapter[Piece | Event] = TypeAdapter(Piece | Event)
 def read(path: Path) -> Recording:
     """Raises RecordingError. A last line that was cut off is left out."""
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise RecordingError(f"{path}: more than {MAX_FILE_BYTES} bytes")
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecordingError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+        with path.open("rb") as file:
+            content = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise RecordingError(f"{path}: {error.strerror or error}") from None
+    if len(content) > MAX_FILE_BYTES:
+        raise RecordingError(f"{path}: more than {MAX_FILE_BYTES} bytes")
+    lines = content.removeprefix(BOM_UTF8).splitlines(keepends=True)
     if not lines:
         raise RecordingError(f"{path}: empty")
     head = _checked(Head.model_validate_json, lines[0], f"{path}:1")
     entries = []
     for number, line in enumerate(lines[1:], start=2):
-        if number == len(lines) and not line.endswith("\n"):
+        if number == len(lines) and not line.endswith((b"\n", b"\r")):
             break  # whoever wrote it was killed
         if line.strip():
             entries.append(_checked(_ENTRY.validate_json, line, f"{path}:{number}"))
@@ -103,7 +108,7 @@ def read(path: Path) -> Recording:
     return Recording(head, pieces, entries[-1].t if entries else 0.0)
 
 
-def _checked(validate: Callable[..., Any], line: str, place: str) -> Any:
+def _checked(validate: Callable[..., Any], line: bytes, place: str) -> Any:
     try:
         return validate(line)
     except ValidationError as error:
@@ -147,28 +152,38 @@ class RecordingFile:
         self._write(facts if why is None else facts | {"why": why})
 
     def end(self, why: str) -> None:
-        """Write the last line and close."""
+        """Write the last line and close. Raises OSError, as `piece` and `event` do: nothing more is written then."""
+        self.event(why)
         if self._file is not None:
-            self.event(why)
             self._file.close()
             self._file = None
 
     def _write(self, line: dict[str, Any]) -> None:
-        if self._file is not None:
-            self._written += self._file.write(json.dumps(line, ensure_ascii=True) + "\n")
-            self._file.flush()
+        file = self._file
+        if file is not None:
+            try:
+                self._written += file.write(json.dumps(line, ensure_ascii=True) + "\n")
+                file.flush()
+            except OSError:  # that was the end: what is in its buffer cannot be written either
+                self._file = None
+                with suppress(OSError):
+                    file.close()
+                raise
+
+
+def without_user(source: str) -> str:
+    """A URL without the user and password in it, which may contain anything; other sources as they are."""
+    scheme, mark, rest = source.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}" if mark and scheme in WITH_USER else source
 
 
 def head_of(source: str, baudrate: int, parity: str, stopbits: float, begun_at: datetime) -> Head:
     """The head of a new file, without a password that stands in a URL."""
-    scheme, mark, rest = source.partition("://")
-    if mark and "@" in rest.partition("/")[0]:
-        source = f"{scheme}://{rest.partition('@')[2]}"
     return Head.model_validate(
         {
             "format": FORMAT,
             "version": VERSION,
-            "source": source,
+            "source": without_user(source),
             "baudrate": baudrate,
             "parity": parity,
             "stopbits": stopbits,

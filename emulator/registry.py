@@ -44,7 +44,10 @@ class Device(Protocol):
         """Make it so. A measured value is held until `release`. Raises UnknownNameError, BadValueError."""
 
     def release(self, name: str) -> None:
-        """Give a held value back to its model. Raises UnknownNameError."""
+        """Give a value back to its model, held or not. Raises UnknownNameError, BadValueError if it has none."""
+
+    def has_model(self, name: str) -> bool:
+        """Whether `release` can give that value back. Raises UnknownNameError."""
 
 
 @dataclass(slots=True)

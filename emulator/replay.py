@@ -6,16 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from emulator import logs
+from emulator.answering import answered
 from emulator.controls import Control, Controls
-from emulator.dialects import Dialect, dialect_of, requests_of
+from emulator.dialects import Dialect, dialect_of
 from emulator.faults import TEXT, Faults, Kind
 from emulator.pacing import Speed
 from emulator.peers import Splitter, Struck
-from emulator.recording import FROM, TO, Recording
+from emulator.recording import TO, Recording
 
-ANSWER_S = 3.0  # what comes later after a request is no answer
-BURST_S = 0.25  # silence that ends an answer
-LOST_S = 0.5  # how far behind its time something unasked may be and is still said
+LOST_S = 5.0  # how far behind its time something unasked may be and is still said
 TICK_S = 0.02
 MAX_TOLD = 100  # unknown requests, each told once
 
@@ -39,32 +38,13 @@ class Script:
 
 
 def script_of(recording: Recording) -> Script:
-    """Sort out what answers what.
-
-    The first burst of bytes within ANSWER_S after a request is its answer; everything else was said unasked.
-    The last request is left out if it had no answer yet when the recording ended.
-    """
-    sent = [(piece.t, piece.data) for piece in recording.pieces if piece.dir == TO]
-    dialect = dialect_of(sent)
-    script = Script(dialect, lasts_s=recording.lasts_s)
-    asked = [(at, dialect.key(request), Answer()) for at, request in requests_of(dialect, sent)]
-    asked = [each for each in asked if each[1]]
-    place, heard_at = -1, 0.0
-    for piece in (each for each in recording.pieces if each.dir == FROM):
-        while place + 1 < len(asked) and asked[place + 1][0] <= piece.t:
-            place += 1
-        at, _, answer = asked[place] if place >= 0 else (0.0, b"", None)
-        is_first = answer is not None and not answer.data and piece.t - at <= ANSWER_S
-        if answer is not None and (is_first or (answer.data and piece.t - heard_at <= BURST_S)):
-            answer.after_s = piece.t - at if is_first else answer.after_s
-            answer.data += piece.data
-            heard_at = piece.t
-        else:
-            script.unasked.append((piece.t, piece.data))
-    if asked and not asked[-1][2].data and recording.lasts_s - asked[-1][0] < ANSWER_S:
-        asked.pop()
-    for _, key, answer in asked:
-        script.answers.setdefault(key, []).append(answer)
+    """Sort out what answers what."""
+    dialect = dialect_of([(piece.t, piece.data) for piece in recording.pieces if piece.dir == TO])
+    asked, unasked = answered(dialect, recording)
+    script = Script(dialect, unasked=unasked, lasts_s=recording.lasts_s)
+    for each in asked:
+        answer = Answer(each.said.begun_at - each.at if each.said.data else 0.0, bytes(each.said.data))
+        script.answers.setdefault(dialect.key(each.request), []).append(answer)
     return script
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from emulator.scenario import Scenario, ScenarioError, line_ids, parse
+from emulator.settings_shown import DEFAULT as DEFAULT
+from emulator.settings_shown import Row, Rows
 
-SCENARIO_FILE, DEFAULT = "scenario file", "default"
+SCENARIO_FILE = "scenario file"
 _KINDS = ("lines", "text_lines")
+_ENVIRONMENT, _COMMAND_LINE = _SAID = ("environment", "command line")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,30 +61,20 @@ SETTINGS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """A value that somebody gave for a setting. `line_id` None: of the only line."""
-
-    setting: Setting
-    origin: str
-    line_id: str | None
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One value and where it came from."""
-
-    name: str
-    value: object
-    origin: str
-
-
-@dataclass(frozen=True, slots=True)
 class Resolved:
     """The scenario as it counts."""
 
     scenario: Scenario
     rows: tuple[Row, ...]
+
+    @property
+    def remarks(self) -> list[str]:
+        """What environment or command line said in vain."""
+        return [
+            f"{row.origin}: {row.name} is not used in mode {row.unused_in} (SERIAL_MODE, --serial-mode)"
+            for row in self.rows
+            if row.unused_in is not None and row.origin.startswith(_SAID)
+        ]
 
 
 def resolve(
@@ -102,9 +95,10 @@ def resolve(
     if whole.get("ignore_environment") is not True:
         for setting in SETTINGS:
             text = environ.get(setting.variable, "")
-            overlay.lay(setting, f"environment {setting.variable}", text.split(",") if text else [])
+            overlay.lay(setting, f"{_ENVIRONMENT} {setting.variable}", text.split(",") if text else [])
     for setting in SETTINGS:
-        overlay.lay(setting, f"command line {setting.option}", options.get(setting.variable, ()))
+        overlay.lay(setting, f"{_COMMAND_LINE} {setting.option}", options.get(setting.variable, ()))
+    overlay.lay_web()
     problems = list(overlay.problems)
     try:
         scenario = parse(whole)
@@ -112,7 +106,7 @@ def resolve(
         problems += [overlay.explained(problem) for problem in error.problems]
     if problems:
         raise ScenarioError(problems)
-    return Resolved(scenario, tuple(_rows(scenario, whole, overlay.origins, source)))
+    return Resolved(scenario, tuple(Rows(scenario, whole, overlay.origins, source).all()))
 
 
 class _Overlay:
@@ -122,6 +116,7 @@ class _Overlay:
         self._data = data
         self.problems: list[str] = []
         self.origins: dict[str, str] = {}  # path -> whose value stands there
+        self._web: dict[str, tuple[object, str]] = {}  # key -> value (None: it is a problem), origin
         self._paths = [
             (kind, number, line)
             for kind in _KINDS
@@ -134,9 +129,24 @@ class _Overlay:
         """Take what was given for one setting in one place."""
         for text in texts:
             if setting.of_web:
-                self._put_web(setting, origin, text)
+                self._web[setting.key] = self._value(setting, origin, text), origin
             else:
                 self._put_line(setting, origin, text)
+
+    def lay_web(self) -> None:
+        """Put what was given for the web server there at last: it takes a port, wherever that was said."""
+        given = {key: value for key, (value, _) in self._web.items() if value is not None}
+        if self._data.get("http") is None and "port" in given:
+            self._data["http"] = {}
+        http = self._data.get("http")
+        if isinstance(http, dict):
+            http |= given
+            self.origins |= {f"scenario.http.{key}": self._web[key][1] for key in given}
+        elif http is None and "port" not in self._web:
+            self.problems += [
+                f"{origin}: there is no web server without a port (WEB_PORT, --web-port)"
+                for _, origin in self._web.values()
+            ]
 
     def explained(self, problem: str) -> str:
         """A problem, with the one who gave the value."""
@@ -149,19 +159,6 @@ class _Overlay:
             return line_ids(parse(self._data))
         except ScenarioError:  # told later
             return [str(line.get("line_id", f"{kind}[{number}]")) for kind, number, line in self._paths]
-
-    def _put_web(self, setting: Setting, origin: str, text: str) -> None:
-        value = self._value(setting, origin, text)
-        if value is None:
-            return
-        http = self._data.get("http")
-        if http is None:
-            if setting.key == "host":
-                return  # without a port there is no web server
-            http = self._data["http"] = {"host": "127.0.0.1"}
-        if isinstance(http, dict):
-            http[setting.key] = value
-            self.origins[f"scenario.http.{setting.key}"] = origin
 
     def _put_line(self, setting: Setting, origin: str, text: str) -> None:
         line_id, equals, rest = text.partition("=")
@@ -193,24 +190,3 @@ class _Overlay:
                 pass
         self.problems.append(f"{origin}: must be {setting.takes}, not {text!r}")
         return None
-
-
-def _rows(scenario: Scenario, data: dict[str, Any], origins: Mapping[str, str], source: str) -> Iterator[Row]:
-    def row(name: str, value: object, path: str, given: Mapping[str, Any], key: str) -> Row:
-        return Row(name, value, origins.get(path, source if key in given else DEFAULT))
-
-    for key in ("instance_id", "seed", "timezone"):
-        yield row(key, getattr(scenario, key), f"scenario.{key}", data, key)
-    names = line_ids(scenario)
-    lines = [(kind, number) for kind in _KINDS for number in range(len(getattr(scenario, kind)))]
-    for name, (kind, number) in zip(names, lines, strict=True):
-        line, given = getattr(scenario, kind)[number], data[kind][number]
-        for setting in SETTINGS:
-            if not setting.of_web:
-                own = {"mode": line.place_mode, "baudrate": line.speed}
-                value = own.get(setting.key, getattr(line, setting.key))
-                path = f"scenario.{kind}[{number}].{setting.key}"
-                yield row(f"{name}.{setting.key}", value, path, given, setting.key)
-    if scenario.http is not None:
-        for key in ("host", "port"):
-            yield row(f"web.{key}", getattr(scenario.http, key), f"scenario.http.{key}", data["http"], key)

@@ -60,7 +60,7 @@ class Unit(Controls):
         self._manners = manners
         self._tables = _Tables()
         self._live: dict[tuple[Table, int], Callable[[], int]] = {}
-        self._last: dict[tuple[Table, int], int] = {}
+        self._last: dict[tuple[Table, int], int] = {}  # what was last read, or written
         self._is_stuck = False
         for table, contents in blocks.items():
             for first, values in contents.items():
@@ -70,7 +70,7 @@ class Unit(Controls):
         self.controls = self._controls_of_cells()
 
     def answer(self, request: bytes, *, stuck: bool = False) -> bytes:
-        """The PDU that answers a request's; while stuck nothing changes that can be read."""
+        """The PDU that answers a request's; while stuck all that can be read stays as it was last told."""
         with self.lock:
             self._is_stuck = stuck
             return answer_of(self, request)
@@ -83,8 +83,11 @@ class Unit(Controls):
     def write(self, table: Table, address: int, values: Sequence[int]) -> None:
         """As modbus_pdu.Store."""
         self._check(table, address, len(values))
-        if not self._is_stuck:
-            self._tables.cells[table].update(enumerate(values, start=address))
+        if self._is_stuck:
+            return
+        self._tables.cells[table].update(enumerate(values, start=address))
+        self._last |= {(table, each): value for each, value in enumerate(values, start=address)}
+        self._last |= {key: live() for key, live in self._live.items() if key in self._last}
 
     def _check(self, table: Table, address: int, count: int) -> None:
         manners, cells = self._manners, self._tables.cells[table]
@@ -105,12 +108,11 @@ class Unit(Controls):
             raise RefusedError(ILLEGAL_ADDRESS)
 
     def _value(self, table: Table, address: int) -> int:
-        live = self._live.get((table, address))
-        if live is None:
-            return self._tables.cells[table][address]
-        if not self._is_stuck or (table, address) not in self._last:
-            self._last[table, address] = live()
-        return self._last[table, address]
+        key = table, address
+        if not self._is_stuck or key not in self._last:
+            live = self._live.get(key)
+            self._last[key] = self._tables.cells[table][address] if live is None else live()
+        return self._last[key]
 
     def _controls_of_cells(self) -> dict[str, Control]:
         cells = [(table, address) for table in Table for address in sorted(self._tables.cells[table])]

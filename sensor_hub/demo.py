@@ -26,6 +26,7 @@ def where_to_look(hub: HubConfig, *, embedded_broker: bool) -> list[str]:
     first = hub.sensors[0].sensor_id if hub.sensors else "DEVICE"
     own = os.path.relpath(Path(sys.executable).parent / "sensor-hub")
     urls = [f"  {name:<17} {service.url}/health" for name, service in hub.services.items()]
+    emulator = [f"  emulated devices  http://127.0.0.1:{hub.emulator.port}/"] if hub.emulator else []
     return [
         f"Sensor Hub, instance {hub.instance_id}: {len(hub.sensors)} devices, {broker}",
         *urls,
@@ -33,6 +34,7 @@ def where_to_look(hub: HubConfig, *, embedded_broker: bool) -> list[str]:
         f"  a device          curl -s {hub.services['state-aggregator'].url}/device/{first}",
         f"  its state         {prefix}/devices/{first}/state",
         f"  all at a glance   {own} --instance {hub.instance_id} watch",
+        *emulator,
         "Ctrl-C stops everything. From here on one line per event, and a reading of each device now and then:",
     ]
 

@@ -182,14 +182,13 @@ def _reserve(report: Report, reservation: Reservation) -> dict[str, str]:
     chosen = {variable: service.port for variable, service in services.items() if service.port_is_set}
     for port in chosen.values():
         reservation.take_given(hub.service_host, port)
-    emulated = hub.emulator is not None and hub.emulator.scenario["http"] is not None
     emulator_is_set = origin(report, "EMULATOR_PORT") != "default"
-    if hub.emulator is not None and emulated and emulator_is_set:  # before a block takes it
+    if hub.emulator is not None and emulator_is_set:  # before a block takes it
         reservation.take_given(LOOPBACK, hub.emulator.port)
     if len(chosen) < len(services):
         block = reservation.take_block(hub.service_host, len(services))
         chosen = dict(zip(services, block, strict=True)) | chosen
-    if emulated and not emulator_is_set:
+    if hub.emulator is not None and not emulator_is_set:
         first = chosen["SERIAL_HANDLER_PORT"] + len(services)
         chosen["EMULATOR_PORT"] = reservation.take_first(LOOPBACK, first, FURTHER_PORTS, "emulator")
     return {variable: str(port) for variable, port in chosen.items()}

@@ -78,9 +78,14 @@ class Emulation:
             )
         return self.transports[transport_id]
 
+    @property
+    def is_needed(self) -> bool:
+        """Whether an enabled sensor is emulated."""
+        return bool(self._units or self.motion)
+
     def config(self, settings: Resolved) -> EmulatorConfig | None:
         """What the emulator must serve; None when it has nothing to do."""
-        if not self._units and not self.motion:
+        if not self.is_needed:
             return None
         rate = settings.get("EMULATOR_ERROR_RATE", float)
         lines: list[Json] = [
@@ -103,7 +108,7 @@ class Emulation:
             "seed": settings.get("EMULATOR_SEED", int),
             "timezone": as_text(settings.values["TZ"]),
             "lines": lines,
-            "http": http if self.motion else None,
+            "http": http,  # without motion detectors, too: faults and values are set over it
             "ignore_environment": True,  # the hub looks for the devices where this says
         }
         return EmulatorConfig(self.port, scenario)

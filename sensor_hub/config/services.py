@@ -71,7 +71,7 @@ def _url_host(settings: Resolved) -> str:
 
 
 def emulator_port(settings: Resolved) -> int:
-    """Where emulated HTTP devices answer: as set, else three above the serial handler's port or the next to it.
+    """Where the emulator answers over HTTP: as set, else three above the serial handler's port or the next to it.
 
     It is a default only: the launcher takes the first free one from there on.
     """
@@ -103,7 +103,7 @@ def check_together(settings: Resolved, emulation: Emulation, problems: Problems)
         owner = owners.setdefault(settings.known(variable, int), variable)
         if owner != variable:
             problems.add(variable, f"must differ from {owner}; both are {settings.values[variable]}")
-    if emulation.motion:
+    if emulation.is_needed:
         if emulation.port in owners:
             problems.add(
                 "EMULATOR_PORT", f"must differ from {owners[emulation.port]}; both are {emulation.port}"

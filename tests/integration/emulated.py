@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import requests
+
 from tests.support import eventually
 from tests.support import free_port as free_port
 
@@ -51,7 +53,7 @@ class Emulator:
         """Return the exit code and the seconds it took."""
         begin = time.monotonic()
         self.process.send_signal(number)
-        code = self.process.wait(5)
+        code = self.process.wait(60)
         took_s = time.monotonic() - begin
         self._reader.join(5)
         return code, took_s
@@ -85,6 +87,38 @@ def emulators(directory: Path) -> Iterator[Start]:
             if emulator.process.poll() is None:
                 emulator.process.kill()
             emulator.process.communicate()
+
+
+class Control:
+    """The control API of a running emulator. An `owner` of faults is `devices/<id>` or `lines/<id>`."""
+
+    def __init__(self, port: int) -> None:
+        self._url = f"http://127.0.0.1:{port}/api"
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        answer = requests.request(method, f"{self._url}/{path}", json=body, timeout=60)
+        assert answer.ok, answer.text
+        return answer.json()
+
+    def inject(self, owner: str, kind: str, **facts: Any) -> int:
+        """The id of the fault, which is in force until it is over, or `heal`."""
+        return int(self.ask("POST", f"{owner}/faults", {"kind": kind, **facts})["fault_id"])
+
+    def struck(self, owner: str) -> dict[str, int]:
+        """How often the faults in force have struck, by kind."""
+        return {fault["kind"]: fault["struck"] for fault in self.ask("GET", f"{owner}/faults")["faults"]}
+
+    def heal(self, owner: str = "") -> None:
+        """Take back the faults of one, or all there are."""
+        self.ask("DELETE", f"{owner}/faults" if owner else "faults")
+
+    def put(self, device_id: str, **values: Any) -> None:
+        self.ask("PATCH", f"devices/{device_id}/values", {"values": values})
+
+    def counters(self, line_id: str) -> dict[str, int]:
+        """Requests `answered` and `swallowed`, `bytes_in` and `bytes_out` of a line."""
+        found: dict[str, int] = self.ask("GET", f"lines/{line_id}")["counters"]
+        return found
 
 
 class Raw:

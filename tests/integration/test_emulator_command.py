@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from sensor_hub import config
 from sensor_hub.clock import system_clock
@@ -22,11 +23,12 @@ from sensor_hub.config.model import Handler
 from sensor_hub.drivers import check_options
 from sensor_hub.handler import HandlerService
 from sensor_hub.readings import Status
-from tests.integration.emulated import Start, emulators, free_port
+from tests.integration.emulated import Raw, Start, emulators, free_port
 from tests.support import eventually
 
 COMMAND = [sys.executable, "-m", "sensor_hub", "emulate"]
 ROOT = Path(__file__).parents[2]
+READ_1 = bytes.fromhex("01040000000131ca")
 
 
 def ran(*arguments: str, cwd: Path = ROOT, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -112,7 +114,7 @@ def test_the_command_finds_the_emulator_from_anywhere_and_hands_its_options_on(t
     assert found.returncode == 0, found.stderr
     rows = dict(line.split("\t", 1) for line in found.stdout.splitlines())
     assert rows["bus.baudrate"] == "1200\tcommand line --serial-baudrate"
-    assert rows["bus.paced"] == "True\tenvironment SERIAL_PACED"
+    assert rows["bus.paced"] == "true\tenvironment SERIAL_PACED"
     assert rows["bus.pty_path"] == "/tmp/x/bus\tscenario file"
     assert rows["bus.mode"] == "pty\tdefault"
     assert "--serial-reconnect-backoff" in ran("--help").stdout
@@ -129,6 +131,21 @@ def test_a_wrong_scenario_and_a_wrong_option_end_with_78_and_say_all(tmp_path: P
     ]
     assert ran(str(tmp_path / "gone.json")).returncode == 78
     assert ran("--unheard-of").returncode == 2
+
+
+def test_options_of_a_recorder_are_shown_as_said_and_refused_elsewhere(tmp_path: Path) -> None:
+    recorder = ("--record", "/dev/null", "--to", str(tmp_path / "r"), "--parity", "E")
+    where = ("--serial-tcp-port", "8024", "--serial-reconnect-timeout", "5")
+    shown = ran(*recorder, "--show-config", *where).stdout
+    rows = dict(line.split("\t", 1) for line in shown.splitlines())
+    assert rows["tap.parity"] == "E\tcommand line --parity"
+    assert rows["tap.stopbits"] == "1\tdefault"
+    # of the port that it opens again
+    assert rows["tap.reconnect_timeout_sec"] == "5.0\tcommand line --serial-reconnect-timeout"
+    refused = ran(*recorder, "--web-port", "8080")
+    assert (refused.returncode, "--record has no web server" in refused.stderr) == (2, True)
+    refused = ran("--stopbits", "2")
+    assert (refused.returncode, "are of the port of --record" in refused.stderr) == (2, True)
 
 
 def test_a_hub_is_told_every_kind_of_line(tmp_path: Path) -> None:
@@ -171,11 +188,34 @@ def start(tmp_path: Path) -> Iterator[Start]:
         yield begin
 
 
+def test_a_hubs_own_emulator_takes_faults_though_it_has_no_motion_detector(
+    start: Start, tmp_path: Path
+) -> None:
+    thermometer = {"sensor_id": "t", "sensor_type": "temperature"}
+    hub = hub_of({"instance_id": "plain", "config": {"sensors": [thermometer]}}, tmp_path)
+    assert hub.emulator is not None
+    scenario: dict[str, Any] = json.loads(json.dumps(hub.emulator.scenario))
+    bus, port = tmp_path / "bus", free_port()
+    scenario["lines"][0] |= {"pty_path": str(bus), "error_rate": 0}
+    scenario["http"] |= {"port": port}
+    start(scenario)
+    with Raw(bus) as client:
+        for path in ("devices/t", "lines/bus"):
+            url = f"http://127.0.0.1:{port}/api/{path}/faults"
+            fault = {"kind": "exception", "code": 6, "count": 1}
+            assert requests.post(url, json=fault, timeout=10).status_code == 201
+            assert client.ask(READ_1, 5)[1:3].hex() == "8406"
+        assert client.ask(READ_1, 7)[1:3].hex() == "0402"
+
+
 def test_the_environment_moves_the_only_line(start: Start, tmp_path: Path) -> None:
     unit = {"unit_id": 1, "sensor_id": "t", "kind": "temperature"}
     scenario = {"lines": [{"pty_path": str(tmp_path / "a"), "units": [unit]}]}
     start(scenario, SERIAL_PTY_PATH=str(tmp_path / "b"))
     assert [(tmp_path / name).is_symlink() for name in "ab"] == [False, True]
+    emulator = start(scenario, SERIAL_TCP_PORT="1", SERIAL_PTY_PATH=str(tmp_path / "c"))
+    assert emulator.said("WARNING device-emulator  environment SERIAL_TCP_PORT: ")
+    assert emulator.said("tcp_port is not used in mode pty")
     port = free_port()
     emulator = start(scenario, "--serial-mode", "tcp", SERIAL_MODE="pty", SERIAL_TCP_PORT=str(port))
     assert emulator.said(f"place=socket://127.0.0.1:{port}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from emulator.control_api import ControlApi
 from emulator.control_app import OPENAPI_PATH, add_control
 from emulator.control_calls import calls
 from emulator.control_openapi import document
-from emulator.control_routes import MAX_BODY_BYTES
+from emulator.control_routes import MAX_BODY_BYTES, Route
 from emulator.http_devices import create_app
 from emulator.profile_runner import ProfileRunner
 from emulator.registry import Registry
@@ -123,9 +124,10 @@ def test_the_clients_of_a_terminal_and_of_a_port_are_told(control: Control) -> N
         found: list[str] = control.call("GET", f"/api/lines/{line_id}")["clients"]
         return found
 
-    assert (clients("bus"), clients("scale")) == ([], [])
+    eventually(lambda: clients("bus") == clients("scale") == [])
     with Raw(control.bus), Raw(control.tcp_port):
-        assert [re.sub(r".*\((\d+)\)", r"\1", each) for each in clients("bus")] == [str(os.getpid())]
+        own = [str(os.getpid())]
+        eventually(lambda: [re.sub(r".*\((\d+)\)", r"\1", each) for each in clients("bus")] == own)
         eventually(lambda: [each.rpartition(":")[0] for each in clients("scale")] == ["127.0.0.1"])
     eventually(lambda: clients("bus") == clients("scale") == [])
 
@@ -297,6 +299,7 @@ FAULTS = "/api/lines/bus/faults"
         ("PUT", "/api/devices/temperature/values/mood", b'{"value": 1}', 404, "temperature has no mood"),
         ("DELETE", "/api/profiles/99999", None, 404, "no profile 99999"),
         ("DELETE", "/api/profiles/first", None, 404, "not found"),
+        ("DELETE", "/api/devices/ev/values/plugged", None, 400, "plugged of ev has no model to go back to"),
         ("PUT", VALUE, b'{"value": 4000}', 400, "must be a number, -3276.8..3276.7, not 4000"),
         ("PUT", VALUE, b'{"value": NaN}', 400, "must be a number"),
         ("PUT", VALUE, b'{"value": [1]}', 400, "body.value: must be true, false, a number or a text"),
@@ -329,14 +332,77 @@ def test_what_cannot_be_done_is_refused_with_the_reason_as_json(
     assert list(answer.json()) == ["error"]
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", ""])
-def test_a_page_of_another_site_cannot_send_a_body(control: Control, content_type: str) -> None:
-    answer = requests.put(
-        control.url + VALUE, data=b'{"value": 1}', headers={"Content-Type": content_type}, timeout=10
-    )
-    assert answer.status_code == 415
-    assert "application/json" in answer.json()["error"]
-    assert "Access-Control-Allow-Origin" not in control.ask("OPTIONS", VALUE).headers
+# -- pages of other sites ------------------------------------------------------------------------------------------
+
+ROUTES = calls(ControlApi("x", Registry(), {}, ProfileRunner(now)))
+ORDERS = [route for route in ROUTES if route.method != "GET"]
+FOREIGN = [{"Origin": "http://evil.example"}, {"Origin": "null"}, {"Host": "evil.example:8080"}]
+
+
+def name_of(route: Route) -> str:
+    return f"{route.method} {route.path}"
+
+
+def sent(control: Control, route: Route, headers: dict[str, str]) -> requests.Response:
+    """The call's example, with these headers."""
+    url = control.url + route.path.format(**route.parameters)
+    body = None if route.example is None else json.dumps(route.example)
+    return requests.request(route.method, url, data=body, headers=JSON | headers, timeout=10)
+
+
+def held_and_injected(control: Control) -> tuple[list[Any], Any, Any]:
+    """All that an order would change."""
+    devices = control.call("GET", "/api/devices")["devices"]
+    values = [(each["device_id"], each["held"], each["values"].get("plugged")) for each in devices]
+    return values, control.call("GET", "/api/faults"), control.call("GET", "/api/profiles")
+
+
+@pytest.mark.parametrize("route", ORDERS, ids=name_of)
+def test_a_page_of_another_site_can_order_nothing(control: Control, route: Route) -> None:
+    control.call("POST", "/api/devices/motion/faults", {"kind": "http_error"})  # something to clear
+    before = held_and_injected(control)
+    for headers in FOREIGN:
+        answer = sent(control, route, headers)
+        assert answer.status_code == 403, headers
+        assert re.match(r"foreign (origin|host): ", answer.json()["error"])
+        assert "Access-Control-Allow-Origin" not in answer.headers
+    if route.body is not None:
+        for content_type in ("text/plain", "application/x-www-form-urlencoded", ""):
+            answer = sent(control, route, {"Content-Type": content_type})
+            assert answer.status_code == 415, content_type
+            assert "application/json" in answer.json()["error"]
+    assert held_and_injected(control) == before
+
+
+@pytest.mark.parametrize("path", ["/", OPENAPI_PATH, "/api/status", "/api/devices/motion", "/api/nothing"])
+def test_a_name_that_leads_here_by_a_trick_reads_nothing(control: Control, path: str) -> None:
+    answer = control.ask("GET", path, headers={"Host": "evil.example"})
+    assert answer.status_code == 403
+    assert "not known as evil.example; call it by its IP address, as localhost" in answer.json()["error"]
+
+
+def test_a_detector_is_polled_by_whatever_name_its_url_has(control: Control) -> None:
+    for host in ("evil.example", "host.docker.internal:5004", "plc.site.example.com"):
+        assert control.ask("GET", "/sensors/motion", headers={"Host": host}).json()["battery_level"] > 0
+
+
+def test_a_page_of_another_site_uses_up_no_fault_of_a_detector(control: Control) -> None:
+    control.call("POST", "/api/devices/motion/faults", {"kind": "http_error", "count": 1})
+    for headers in (
+        {"Origin": "http://evil.example"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
+    ):
+        assert control.ask("GET", "/sensors/motion", headers=headers).status_code == 403
+    assert control.ask("GET", "/sensors/motion").status_code == 500
+    assert control.ask("GET", "/sensors/motion").status_code == 200
+
+
+def test_its_own_page_may_order_by_every_address_of_the_emulator(control: Control) -> None:
+    port = control.url.rpartition(":")[2]
+    for host in (f"127.0.0.1:{port}", f"localhost:{port}", f"emulator-1:{port}", f"[::1]:{port}"):
+        own = {"Host": host, "Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"}
+        assert control.ask("PUT", VALUE, {"value": 1}, headers=own).status_code == 200, host
+    assert control.call("GET", "/api/devices/temperature")["values"]["value"] == 1
 
 
 def test_a_wrong_method_says_which_are_right(control: Control) -> None:
@@ -355,7 +421,7 @@ def test_the_openapi_document_has_every_route_and_no_other() -> None:
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
         if rule.endpoint not in ("static", "page", "openapi")
     }
-    found = document(calls(ControlApi("x", registry, {}, ProfileRunner(now))), "http://x")
+    found = document(ROUTES, "http://x")
     documented = {(method, path) for path, methods in found["paths"].items() for method in methods}
     assert documented == served
 
@@ -363,8 +429,7 @@ def test_the_openapi_document_has_every_route_and_no_other() -> None:
 def test_the_documentation_has_every_call_and_no_other() -> None:
     text = (ROOT / "docs/emulator.md").read_text(encoding="utf-8")
     documented = set(re.findall(r"`((?:GET|PUT|POST|PATCH|DELETE) /(?:api|openapi)[^`]*)`", text))
-    routes = calls(ControlApi("x", Registry(), {}, ProfileRunner(now)))
-    served = {f"{route.method} {route.path}" for route in routes if route.path.startswith("/api")}
+    served = {name_of(route) for route in ROUTES if route.path.startswith("/api")}
     assert documented == served | {f"GET {OPENAPI_PATH}"}
 
 
@@ -381,8 +446,7 @@ def test_every_reference_in_the_openapi_document_leads_somewhere(control: Contro
 
 def test_every_example_of_the_openapi_document_works_and_answers_as_it_says(tmp_path: Path) -> None:
     with control_in(tmp_path) as own:
-        api = ControlApi("x", Registry(), {}, ProfileRunner(now))
-        for route in calls(api):
+        for route in ROUTES:
             path = route.path.format(**route.parameters)
             answer = own.ask(route.method, path, route.example)
             assert answer.status_code == route.status, (route.method, path, answer.text)

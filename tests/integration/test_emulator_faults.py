@@ -26,6 +26,52 @@ def start(tmp_path: Path) -> Iterator[Start]:
         yield begin
 
 
+class Shared:
+    """An emulator of one device of each kind, whose control API injects the faults."""
+
+    def __init__(self, start: Start, folder: Path) -> None:
+        self._places: dict[str, Path | int] = {kind: free_port() for kind in ("openevse", "scale", "arduino")}
+        text: list[dict[str, Any]] = [
+            {"kind": kind, "tcp_port": port, "line_id": kind} for kind, port in self._places.items()
+        ]
+        text[0]["charger"] = {"round_s": None}
+        self._places["bus"] = folder / "bus"
+        http = http_of("m")
+        start(
+            scenario_of(line_of(folder / "bus", "temperature", "humidity"), http=http) | {"text_lines": text}
+        )
+        self._url = f"http://127.0.0.1:{http['port']}"
+        self.port, self.detector = int(http["port"]), f"{self._url}/sensors/m"
+
+    def heal(self) -> None:
+        assert requests.delete(f"{self._url}/api/faults", timeout=10).ok
+
+    def inject(self, line_id: str, *faults: dict[str, Any]) -> None:
+        """Into a line."""
+        for fault in faults:
+            answer = requests.post(f"{self._url}/api/lines/{line_id}/faults", json=fault, timeout=10)
+            assert answer.status_code == 201, answer.text
+
+    def client(self, line_id: str, *faults: dict[str, Any]) -> Raw:
+        """Of a line with these faults."""
+        self.inject(line_id, *faults)
+        return Raw(self._places[line_id])
+
+
+@pytest.fixture(scope="module")
+def only_one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    folder = tmp_path_factory.mktemp("shared")
+    with emulators(folder) as begin:
+        yield Shared(begin, folder)
+
+
+@pytest.fixture
+def shared(only_one: Shared) -> Shared:
+    """Without what another test has left."""
+    only_one.heal()
+    return only_one
+
+
 @pytest.fixture
 def bus(start: Start, tmp_path: Path) -> Iterator[Any]:
     """A line with units 1 and 2 and these faults of the whole line."""
@@ -57,13 +103,11 @@ def bus(start: Start, tmp_path: Path) -> Iterator[Any]:
     ids=lambda value: value["kind"] if isinstance(value, dict) else "",
 )
 def test_the_next_two_answers_of_a_unit_are_wrong_and_then_all_is_well(
-    bus: Any, fault: dict[str, Any], heard: bytes
+    shared: Shared, fault: dict[str, Any], heard: bytes
 ) -> None:
-    client = bus(fault | {"count": 2})
-    size = len(heard) or 1
-    for _ in range(2):
-        assert client.ask(READ, size, 10 if heard else 0.3) == heard
-    assert client.ask(READ, 7) == SETPOINT
+    with shared.client("bus", fault | {"count": 2}) as client:
+        wanted = heard + heard + SETPOINT
+        assert client.ask(READ + READ + READ, len(wanted)) == wanted
 
 
 def test_garbage_comes_before_the_answer_and_is_the_same_for_the_same_seed(bus: Any) -> None:
@@ -131,29 +175,73 @@ def test_a_port_that_is_disconnected_refuses_for_a_while(start: Start) -> None:
     eventually(connects)
 
 
+# -- text devices -----------------------------------------------------------------------------------------------------
+
+
+TARE, ZERO = b"?\r\n", b"TARE 0.00\r\n"
+
+
 @pytest.mark.parametrize(
-    ("fault", "heard"),
+    ("kind", "fault", "heard"),
     [
-        ({"kind": "silence"}, b""),
-        ({"kind": "crc_error"}, b"$OK 8.2.1 5.2.1^D2\r"),
-        ({"kind": "truncation", "size_bytes": 5}, b"$OK 8"),
-        ({"kind": "exception"}, b"$NK^21\r"),
-        ({"kind": "echo"}, GV + VERSION),
+        ("openevse", {"kind": "silence"}, b""),
+        ("openevse", {"kind": "crc_error"}, b"$OK 8.2.1 5.2.1^D2\r"),
+        ("openevse", {"kind": "truncation"}, b"$OK 8.2.1 "),
+        ("openevse", {"kind": "truncation", "size_bytes": 5}, b"$OK 8"),
+        ("openevse", {"kind": "truncation", "size_bytes": 0}, b""),
+        ("openevse", {"kind": "exception"}, b"$NK^21\r"),
+        ("openevse", {"kind": "echo"}, GV + VERSION),
+        ("scale", {"kind": "silence"}, b""),
+        ("scale", {"kind": "crc_error"}, b"TARE?0.00\r\n"),
+        ("scale", {"kind": "truncation"}, b"TARE 0"),
+        ("scale", {"kind": "echo"}, TARE + ZERO),
     ],
-    ids=lambda value: value["kind"] if isinstance(value, dict) else "",
 )
-def test_the_next_answer_of_a_charger_is_wrong(start: Start, fault: dict[str, Any], heard: bytes) -> None:
-    port = free_port()
-    line = {
-        "kind": "openevse",
-        "tcp_port": port,
-        "charger": {"round_s": None},
-        "faults": [fault | {"count": 1}],
-    }
-    start(scenario_of() | {"text_lines": [line]})
-    with Raw(port) as client:
-        assert client.ask(GV, len(heard) or 1, 10 if heard else 0.3) == heard
-        assert client.ask(GV, len(VERSION)) == VERSION
+def test_the_next_answer_is_wrong_and_the_one_after_it_is_right(
+    shared: Shared, kind: str, fault: dict[str, Any], heard: bytes
+) -> None:
+    asked, right = (GV, VERSION) if kind == "openevse" else (TARE, ZERO)
+    with shared.client(kind, fault | {"count": 1}) as client:
+        assert client.ask(asked + asked, len(heard + right)) == heard + right
+
+
+def test_garbage_comes_before_a_chargers_answer(shared: Shared) -> None:
+    with shared.client("openevse", {"kind": "garbage", "size_bytes": 5, "count": 1}) as client:
+        heard = client.ask(GV + GV, 5 + 2 * len(VERSION))
+    assert len(heard) == 5 + 2 * len(VERSION)
+    assert heard[5:] == 2 * VERSION
+
+
+def test_silence_uses_up_nothing_else(shared: Shared) -> None:
+    faults = [{"kind": kind, "count": 1} for kind in ("silence", "crc_error", "exception", "echo")]
+    with shared.client("openevse", *faults) as client:
+        heard = client.ask(GV + GV + GV, len(GV) + 7 + len(VERSION))
+    assert heard == GV + b"$NK^DE\r" + VERSION
+
+
+@pytest.mark.parametrize(
+    ("line", "heard"),
+    [(b"hello\r", b"he?lo\r"), (b"hello^\r", b"hel?o^\r"), (b"$GV^zz\r", b"$GV^zz\r$NK^DE\r")],
+)
+def test_a_wrong_echo_of_what_has_no_checksum_ends_no_emulator(
+    shared: Shared, line: bytes, heard: bytes
+) -> None:
+    faults = [{"kind": kind, "count": 1} for kind in ("crc_error", "echo")]
+    with shared.client("openevse", *faults) as client:
+        assert client.ask(line + GV, len(heard + VERSION)) == heard + VERSION
+
+
+def test_a_stuck_charger_takes_orders_and_keeps_what_it_has(shared: Shared) -> None:
+    limit, state = b"$OK 16 0000^27\r", b"$OK 01 0 01 0000^10\r"
+    with shared.client("openevse", {"kind": "stuck", "count": 5}) as client:
+        stuck = b"$OK 20^02\r$OK^20\r$OK^20\r" + limit + state
+        assert client.ask(b"$SC 20 V\r$FS\r$FD\r$GE\r$GS\r", len(stuck)) == stuck
+        assert client.ask(b"$GE\r$GS\r", len(limit + state)) == limit + state
+
+
+def test_a_printing_device_is_cut_short_for_as_many_lines_as_was_asked_for(shared: Shared) -> None:
+    with shared.client("arduino", {"kind": "truncation", "size_bytes": 2, "count": 1}) as client:
+        assert client.hear(12, 30).startswith(b"T=T=")
 
 
 def test_the_greeting_of_a_charger_uses_up_no_fault(start: Start, tmp_path: Path) -> None:
@@ -165,72 +253,49 @@ def test_the_greeting_of_a_charger_uses_up_no_fault(start: Start, tmp_path: Path
         assert client.ask(GV, len(VERSION)) == VERSION
 
 
-def test_a_printing_device_is_silent_for_as_many_lines_as_was_asked_for(start: Start) -> None:
-    port = free_port()
-    faults = [{"kind": "truncation", "size_bytes": 2, "count": 1}]
-    start(scenario_of() | {"text_lines": [{"kind": "arduino", "tcp_port": port, "faults": faults}]})
-    with Raw(port) as client:
-        assert client.hear(12).startswith(b"T=T=")
-
-
-def test_a_scale_without_checksums_gives_a_wrong_character(start: Start) -> None:
-    port = free_port()
-    fault = {"kind": "crc_error", "count": 1}
-    start(scenario_of() | {"text_lines": [{"kind": "scale", "tcp_port": port, "faults": [fault]}]})
-    with Raw(port) as client:
-        wrong = client.ask(b"?\r\n", 11)
-        right = client.ask(b"?\r\n", 11)
-    assert right == b"TARE 0.00\r\n"
-    assert len(wrong) == len(right)
-    assert sum(a != b for a, b in zip(wrong, right, strict=True)) == 1
-
-
 # -- HTTP -------------------------------------------------------------------------------------------------------------
 
 
-def web(start: Start, *faults: dict[str, Any]) -> str:
-    http = http_of("m")
-    start(scenario_of(http=http | {"faults": faults}))
-    return f"http://127.0.0.1:{http['port']}/sensors/m"
-
-
 def test_http_errors_come_as_often_as_they_were_asked_for(start: Start) -> None:
-    url = web(start, {"kind": "http_error", "count": 1}, {"kind": "http_error", "code": 503, "count": 2})
-    assert [requests.get(url, timeout=10).status_code for _ in range(3)] == [503, 503, 200]
+    http = http_of("m")
+    faults = [{"kind": "http_error", "count": 1}, {"kind": "http_error", "code": 503, "count": 2}]
+    start(scenario_of(http=http | {"faults": faults}))
+    url = f"http://127.0.0.1:{http['port']}/sensors/m"
+    assert [requests.get(url, timeout=10).status_code for _ in range(4)] == [503, 503, 500, 200]
 
 
-def test_a_reset_is_a_reset(start: Start) -> None:
-    url = web(start, {"kind": "reset", "count": 1})
-    with socket.create_connection(("127.0.0.1", int(url.split(":")[2].split("/")[0]))) as connection:
+def test_a_reset_is_a_reset(shared: Shared) -> None:
+    shared.inject("http", {"kind": "reset", "count": 1})
+    with socket.create_connection(("127.0.0.1", shared.port)) as connection:
         connection.settimeout(10)
         connection.sendall(b"GET /sensors/m HTTP/1.1\r\nHost: x\r\n\r\n")
         with pytest.raises(ConnectionResetError):
             connection.recv(100)
-    assert requests.get(url, timeout=10).status_code == 200
+    assert requests.get(shared.detector, timeout=10).status_code == 200
 
 
-def test_a_huge_body_is_as_large_as_was_asked_for(start: Start) -> None:
-    url = web(start, {"kind": "huge_body", "size_bytes": 3_000_000, "count": 1})
-    assert len(requests.get(url, timeout=20).json()) == 3_000_000
-    assert "motion_detected" in requests.get(url, timeout=10).json()
+def test_a_huge_body_is_as_large_as_was_asked_for(shared: Shared) -> None:
+    shared.inject("http", {"kind": "huge_body", "size_bytes": 3_000_000, "count": 1})
+    assert len(requests.get(shared.detector, timeout=20).json()) == 3_000_000
+    assert "motion_detected" in requests.get(shared.detector, timeout=10).json()
 
 
-def test_a_held_poll_ends_without_an_answer(start: Start) -> None:
-    url = web(start, {"kind": "hang", "seconds": 0.5, "count": 1})
+def test_a_held_poll_ends_without_an_answer(shared: Shared) -> None:
+    shared.inject("http", {"kind": "hang", "seconds": 0.5, "count": 1})
     with pytest.raises(requests.ConnectionError):
-        requests.get(url, timeout=20)
-    assert requests.get(url, timeout=10).status_code == 200
+        requests.get(shared.detector, timeout=20)
+    assert requests.get(shared.detector, timeout=10).status_code == 200
 
 
-def test_a_delayed_poll_is_answered_late(start: Start) -> None:
-    url = web(start, {"kind": "delay", "seconds": 0.5, "count": 1})
+def test_a_delayed_poll_is_answered_late(shared: Shared) -> None:
+    shared.inject("http", {"kind": "delay", "seconds": 0.5, "count": 1})
     begin = time.monotonic()
-    assert requests.get(url, timeout=20).status_code == 200
+    assert requests.get(shared.detector, timeout=20).status_code == 200
     assert time.monotonic() - begin >= 0.5
 
 
-def test_a_stuck_detector_says_the_same_again(start: Start) -> None:
-    url = web(start, {"kind": "stuck", "duration_s": 3000})
-    first = requests.get(url, timeout=10).json()
-    requests.post(f"{url}/motion", json={"active": not first["motion_detected"]}, timeout=10)
-    assert requests.get(url, timeout=10).json() == first
+def test_a_stuck_detector_says_the_same_again(shared: Shared) -> None:
+    shared.inject("http", {"kind": "stuck", "duration_s": 3000})
+    first = requests.get(shared.detector, timeout=10).json()
+    requests.post(f"{shared.detector}/motion", json={"active": not first["motion_detected"]}, timeout=10)
+    assert requests.get(shared.detector, timeout=10).json() == first

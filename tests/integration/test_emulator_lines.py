@@ -13,6 +13,7 @@ import pytest
 
 from emulator.frames import framed
 from tests.integration.emulated import Raw, Start, emulators, free_port, line_of, scenario_of
+from tests.integration.foreign_programs import Cable, end, needs, ser2net
 from tests.support import eventually
 
 READ = framed(1, bytes.fromhex("0300000001"))
@@ -141,6 +142,50 @@ def test_an_emulator_that_calls_comes_back_whenever_somebody_listens(start: Star
                 connection.settimeout(10)
                 connection.sendall(READ)
                 assert connection.recv(100) == SETPOINT
+
+
+def printer_that_calls(port: int, **more: Any) -> dict[str, Any]:
+    line = {"kind": "arduino", "mode": "tcp_client", "tcp_port": port, "reconnect_backoff_ms": 50}
+    return scenario_of() | {"text_lines": [line | more]}
+
+
+def test_a_printing_device_that_calls_lives_on_however_often_its_connection_is_reset(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(30)
+        emulator = start(printer_that_calls(listener.getsockname()[1], reconnect_timeout_sec=0.5))
+        for _ in range(3):  # a line a second: the first reset is longer ago than that
+            connection, _ = listener.accept()
+            connection.settimeout(30)
+            assert connection.recv(100).startswith(b"T=")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+            connection.close()
+        connection, _ = listener.accept()
+        with connection:
+            connection.settimeout(30)
+            assert connection.recv(100).startswith(b"T=")
+    assert emulator.process.poll() is None
+
+
+@needs("socat", "ser2net")
+def test_a_printing_device_behind_a_port_server_is_soon_back_whenever_that_is_restarted(
+    start: Start, tmp_path: Path
+) -> None:
+    cable, port = Cable.at(tmp_path, "cable"), free_port()
+
+    def pauses() -> list[str]:
+        """Those after a connection that ended."""
+        return [
+            line.rpartition("next_try_s=")[2] for line in emulator.lines if "the connection ended" in line
+        ]
+
+    with cable.plugged_in():
+        emulator = start(printer_that_calls(port, reconnect_timeout_sec=0))
+        for times in range(1, 4):
+            with ser2net("tcp", port, cable.near) as server, Raw(cable.far) as client:
+                assert b"T=" in client.hear(20, 60)
+                end(server)
+                eventually(lambda times=times: len(pauses()) == times, 60)  # type: ignore[misc]
+    assert pauses() == ["0.05"] * 3
 
 
 def test_an_emulator_that_calls_gives_up_with_a_clear_message(start: Start) -> None:

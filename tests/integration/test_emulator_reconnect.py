@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ class Pair:
     def __init__(self, start: Start, folder: Path, kind: str, place: str) -> None:
         self._start, self._folder = start, folder
         port, path = free_port(), folder / "line"
+        self.path = path
         url = str(path) if place == "pty" else f"socket://127.0.0.1:{port}"
         line: dict[str, Any] = {"pty_path": str(path)} if place == "pty" else {"tcp_port": port}
         self.transport: dict[str, Json] = {"url": url, "timeout_s": 1, "read_interval": 0.1}
@@ -71,18 +74,21 @@ def is_lost(service: HandlerService) -> bool:
     return service.status("device") is Status.OFFLINE
 
 
-def end(emulator: Emulator, number: int) -> None:
+def end(emulator: Emulator, number: int, path: Path, held: ExitStack) -> None:
+    """Its terminal's number stays in use: a link that it leaves leads nowhere, not to the terminal of another test."""
+    if path.is_symlink():
+        held.callback(os.close, os.open(path, os.O_RDWR | os.O_NOCTTY))
     emulator.process.send_signal(number)
     emulator.process.wait(10)
 
 
 def test_either_may_be_first_and_an_emulator_that_was_killed_or_ended_is_read_again(pair: Pair) -> None:
-    with pair.hub() as service:
+    with ExitStack() as held, pair.hub() as service:
         eventually(lambda: is_lost(service), PATIENCE_S)
         for number in (signal.SIGKILL, signal.SIGTERM):
             emulator = pair.emulator()
             eventually(lambda: is_read(service), PATIENCE_S)
-            end(emulator, number)
+            end(emulator, number, pair.path, held)
             eventually(lambda: is_lost(service), PATIENCE_S)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -34,7 +35,7 @@ BUS: dict[str, Any] = {"units": [{"unit_id": 1, "sensor_id": "d", "kind": "tempe
 class Program:
     """An emulator that was started with these arguments alone."""
 
-    def __init__(self, *arguments: str | Path) -> None:
+    def __init__(self, *arguments: str | Path | int) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "emulator", *map(str, arguments)],
             cwd=ROOT,
@@ -65,7 +66,7 @@ class Program:
 
 
 @contextmanager
-def program(*arguments: str | Path, ready: str = "") -> Iterator[Program]:
+def program(*arguments: str | Path | int, ready: str = "") -> Iterator[Program]:
     found = Program(*arguments)
     try:
         if ready:
@@ -263,10 +264,11 @@ def test_a_port_that_goes_is_opened_again_and_the_recording_says_so(tmp_path: Pa
     with program("--record", tmp_path / "device", "--to", recording, *options, ready="port lost") as recorder:
         for number in (1, 2):
             with emulators(tmp_path) as start:
-                start(line)
+                emulator = start(line)
                 eventually(partial(opened, recorder, number))
                 with Raw(tmp_path / "hub") as client:
                     assert len(client.ask(READ_1, 7)) == 7
+                emulator.stop()  # killed, it would leave a link to what may soon be another test's terminal
             eventually(partial(is_lost_again, recorder))
         assert recorder.stop() == 0
     events = [json.loads(line).get("event") for line in recording.read_text().splitlines()]
@@ -290,6 +292,59 @@ def test_a_port_that_never_comes_ends_the_recorder_with_the_reason(tmp_path: Pat
         assert recorder.ended() == 1
         assert recorder.said("gave up (reconnect_timeout_sec): [Errno 2] could not open port")
     assert not (tmp_path / "hub").is_symlink()
+
+
+def test_no_message_has_the_password_of_the_url(tmp_path: Path) -> None:
+    recording = tmp_path / "recording.jsonl"
+    url = f"socket://me:very@se/cret@127.0.0.1:{free_port()}"
+    options = ("--serial-pty-path", tmp_path / "hub", "--serial-reconnect-timeout", "0.2")
+    with program(
+        "--record", url, "--to", recording, *options, "--serial-reconnect-backoff", "50"
+    ) as recorder:
+        assert recorder.ended(60) == 1
+        assert recorder.said("gave up (reconnect_timeout_sec): Could not open port socket://127.0.0.1:")
+        assert recorder.said("port lost")
+        everything = "\n".join([*recorder.lines, recording.read_text()])
+    assert '"why": "Could not open port socket://127.0.0.1:' in everything
+    assert [word for word in ("me:", "very", "cret", "se/") if word in everything] == []
+
+
+def test_a_disk_that_is_full_ends_the_recorder_with_the_reason_and_what_was_written_can_be_read(
+    tmp_path: Path,
+) -> None:
+    recording = tmp_path / "recording.jsonl"
+    options = ("--serial-pty-path", tmp_path / "hub", "--serial-reconnect-backoff", "10")
+    with program(
+        "--record", tmp_path / "nothing", "--to", recording, *options, ready="port lost"
+    ) as recorder:
+        resource.prlimit(recorder.process.pid, resource.RLIMIT_FSIZE, (1000, 1000))
+        assert recorder.ended(60) == 1
+        assert recorder.said("device-emulator: cannot write the recording: [Errno 27] File too large")
+        assert not recorder.said("Traceback")
+    assert read(recording).pieces == ()
+    assert not (tmp_path / "hub").is_symlink()
+
+
+def test_a_late_answer_of_a_replay_keeps_nothing_else_from_being_said(tmp_path: Path) -> None:
+    recording, port = tmp_path / "recording.jsonl", free_port()
+    head = '{"format": "sensor-hub-recording", "version": 1}'
+    pieces = [(0.5, "to", "W\r"), (2.5, "from", "answer\r")]
+    pieces += [(n / 20 + 0.01, "from", f"n{n}\r") for n in range(60, 2400)]
+    lines = [json.dumps({"t": t, "dir": where, "text": text}) for t, where, text in pieces]
+    recording.write_text("\n".join([head, *lines, ""]))
+    with (
+        program("--replay", recording, "--serial-tcp-port", port, ready="emulator ready"),
+        Raw(port) as client,
+    ):
+        heard = client.hear(4, 60)
+        client.send(b"W\r")
+        while len(heard.partition(b"answer\r")[2]) < 500 or not heard.endswith(b"\r"):
+            piece = client.hear(1, 60)
+            assert piece
+            heard += piece
+    numbers = [int(line[1:]) for line in heard.split(b"\r") if line.startswith(b"n")]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+    assert b"answer\r" in heard
 
 
 @pytest.mark.parametrize(

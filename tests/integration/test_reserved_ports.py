@@ -6,16 +6,24 @@ import socket
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from sensor_hub import config, launcher
+from sensor_hub import config, launcher, ports
+from sensor_hub.demo import where_to_look
 from sensor_hub.errors import ConfigError
-from sensor_hub.ports import Reservation
+from sensor_hub.ports import PortTaken, Reservation
 from tests.broker import free_port
 from tests.system.hub import instance_file
 
 INSTANCE = "ports_only"
+
+
+@pytest.fixture(autouse=True)
+def blocks_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another test's hub may take a block from 5001 on at any moment."""
+    monkeypatch.setattr(ports, "FIRST_PORT", free_port() // 10 * 10 + 1)
 
 
 @pytest.fixture
@@ -24,9 +32,11 @@ def reservation() -> Iterator[Reservation]:
         yield held
 
 
-def planned(root: Path, reservation: Reservation, **environ: str) -> dict[str, int]:
+def planned(
+    root: Path, reservation: Reservation, config_of: dict[str, Any] | None = None, **environ: str
+) -> dict[str, int]:
     """The ports by variable, as the programs get them."""
-    instance_file(root, INSTANCE)
+    instance_file(root, INSTANCE, **({} if config_of is None else {"config": config_of}))
     environ = {"INSTANCE_NAME": INSTANCE, "IOT2MQTT_PATH": str(root), **environ}
     plan = launcher.prepare(environ, {}, config.read(environ), reservation, demo=False)
     services = {launcher.PORT_VARIABLES[name]: service.port for name, service in plan.hub.services.items()}
@@ -39,6 +49,24 @@ def test_the_emulators_port_follows_the_serial_handlers(tmp_path: Path, reservat
     found = planned(tmp_path, reservation, SERIAL_HANDLER_PORT=str(port))
     assert found["SERIAL_HANDLER_PORT"] == port
     assert port + 3 <= found["EMULATOR_PORT"] < port + 23
+
+
+def test_an_emulator_without_http_devices_has_a_port_too(tmp_path: Path, reservation: Reservation) -> None:
+    thermometer = {"sensor_id": "t", "sensor_type": "temperature"}
+    found = planned(tmp_path, reservation, {"sensors": [thermometer]})
+    with closing(Reservation()) as other, pytest.raises(PortTaken):
+        other.take_given("127.0.0.1", found["EMULATOR_PORT"])
+
+
+def test_a_demo_says_where_the_page_of_its_emulated_devices_is(
+    tmp_path: Path, reservation: Reservation
+) -> None:
+    instance_file(tmp_path, INSTANCE)
+    environ = {"INSTANCE_NAME": INSTANCE, "IOT2MQTT_PATH": str(tmp_path)}
+    hub = launcher.prepare(environ, {}, config.read(environ), reservation, demo=False).hub
+    assert hub.emulator is not None
+    page = f"  emulated devices  http://127.0.0.1:{hub.emulator.port}/"
+    assert page in where_to_look(hub, embedded_broker=False)
 
 
 def test_a_busy_emulator_port_moves_the_emulator_and_nobody_else(

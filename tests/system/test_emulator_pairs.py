@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -20,7 +22,7 @@ import requests
 from tests.broker import MOSQUITTO, NO_MOSQUITTO, Message, Witness, mosquitto
 from tests.integration.emulated import free_port
 from tests.support import eventually
-from tests.system.hub import BIN, ROOT, environment, leftovers, new_id
+from tests.system.hub import BIN, ROOT, environment, new_id
 
 pytestmark = [
     pytest.mark.system,
@@ -50,20 +52,25 @@ class Pairs:
         self.folder, self.witness, self.name = folder, witness, new_id()
         self.ports = {number: free_port() for number in NUMBERS}
         self._log = (folder / "log").open("wb")
-        env = environment("", folder, MQTT_HOST="127.0.0.1", MQTT_PORT=str(broker_port))
+        mqtt = {"MQTT_HOST": "127.0.0.1", "MQTT_PORT": str(broker_port)}
+        env = environment("", folder, UPDATE_INTERVAL="2", **mqtt)
         env |= {"PATH": f"{BIN}:{env['PATH']}", "TMPDIR": str(folder)}
-        lines = {"pairs on terminals": ("1 2", ON_TERMINALS), "pairs over tcp": ("3 4", OVER_TCP)}
+        in_threads = env | {"PARALLELISM": "thread"}
+        lines = {
+            "pairs on terminals": ("1 2", ON_TERMINALS, env),  # a process for each line
+            "pairs over tcp": ("3 4", OVER_TCP, in_threads),
+        }
         self._shells = [
             subprocess.Popen(
                 ["sh", "-c", self._own(documented(mark), theirs, ours)],
-                env=env,
+                env=environ,
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,
                 start_new_session=True,
             )
-            for mark, (theirs, ours) in lines.items()
+            for mark, (theirs, ours, environ) in lines.items()
         ]
 
     def _own(self, line: str, theirs: str, ours: tuple[str, ...]) -> str:
@@ -107,30 +114,44 @@ class Pairs:
     def tells(self, number: str, celsius: float, message: Message) -> bool:
         return message.topic == self.topic(number, "state/value") and message.payload == str(celsius).encode()
 
+    def tells_lost(self, number: str, message: Message) -> bool:
+        """Whether it says that the line of the pair's hub is down."""
+        if message.topic != self.topic(number, "error"):
+            return False
+        return bool(json.loads(message.payload or b"{}").get("error_code") == "TRANSPORT_DOWN")
+
     def topic(self, number: str, leaf: str) -> str:
         return f"IoT2mqtt/v1/instances/{self.id(number)}/devices/temperature/{leaf}"
 
-    def processes(self, number: str) -> list[psutil.Process]:
-        """The hub's, by their INSTANCE_NAME, and the emulator, by its command line."""
-        found = leftovers(self.id(number))
+    def processes(self) -> dict[str, list[psutil.Process]]:
+        """By number: the hub's, by their INSTANCE_NAME, and the emulator, by its command line."""
+        found: dict[str, list[psutil.Process]] = {number: [] for number in NUMBERS}
+        number_of = {self.id(number): number for number in NUMBERS}
         for process in psutil.process_iter():
             try:
-                words = process.cmdline()
+                words, hub = process.cmdline(), process.environ().get("INSTANCE_NAME", "")
+                is_gone = process.status() == psutil.STATUS_ZOMBIE
             except psutil.Error:
                 continue
-            if "emulator" in words and self.id(number) in words:
-                found.append(process)
+            names = {hub, *words} if "emulator" in words else {hub}
+            for number in {number_of[name] for name in names & number_of.keys()}:
+                found[number] += [] if is_gone else [process]
         return found
+
+    def _are_gone(self) -> bool:
+        return not any(self.processes().values())
 
     def end(self) -> None:
         """As Ctrl-C does: the whole group is told."""
+        running = [process for processes in self.processes().values() for process in processes]
         for shell in self._shells:
             os.killpg(shell.pid, signal.SIGINT)
         try:
-            eventually(lambda: not any(self.processes(number) for number in NUMBERS), 60)
+            psutil.wait_procs(running, 60)
+            eventually(self._are_gone, 10)
         finally:
-            for number in NUMBERS:
-                for process in self.processes(number):
+            for processes in self.processes().values():
+                for process in processes:
                     process.kill()
             for shell in self._shells:
                 shell.kill()
@@ -165,32 +186,51 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pairs]:
                 shutil.rmtree(f"/tmp/sensor-hub-{found.id(number)}", ignore_errors=True)
 
 
-def facts_of(pairs: Pairs, number: str) -> dict[str, set[str]]:
-    """What the processes of a pair have to themselves: ports, sockets, terminals, files that they write."""
-    found: dict[str, set[str]] = {"ports": set(), "sockets": set(), "terminals": set(), "files": set()}
-    for process in pairs.processes(number):
-        try:
-            for connection in process.net_connections("tcp"):
-                if connection.status == psutil.CONN_LISTEN:
-                    found["ports"].add(str(connection.laddr.port))
-            found["sockets"] |= {str(each.laddr) for each in process.net_connections("unix") if each.laddr}
-            found["files"] |= {file.path for file in process.open_files() if set(file.mode) & set("wa+")}
-            links = [
-                os.readlink(f"/proc/{process.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{process.pid}/fd")
-            ]
-            found["terminals"] |= {link for link in links if re.match(r"/dev/pts/\d+$", link)}
-        except (psutil.Error, OSError):
-            continue  # a short-lived one
-    found["files"].discard(str(pairs.folder / "log"))
+def facts_of(pairs: Pairs) -> dict[str, dict[str, set[str]]]:
+    """What the processes of each pair have to themselves: ports, sockets, terminals, files that they write."""
+    found: dict[str, dict[str, set[str]]] = {}
+    number_of: dict[int | None, str] = {}
+    for number, processes in pairs.processes().items():
+        number_of |= {process.pid: number for process in processes}
+        found[number] = {"ports": set(), "sockets": set(), **files_of(processes)}
+        found[number]["files"].discard(str(pairs.folder / "log"))
+    for connection in psutil.net_connections("tcp"):
+        if connection.pid in number_of and connection.laddr and connection.status == psutil.CONN_LISTEN:
+            found[number_of[connection.pid]]["ports"].add(str(connection.laddr.port))
+    for connection in psutil.net_connections("unix"):
+        if connection.pid in number_of and connection.laddr:
+            found[number_of[connection.pid]]["sockets"].add(str(connection.laddr))
     return found
 
 
+def files_of(processes: list[psutil.Process]) -> dict[str, set[str]]:
+    """The terminals that they have open, and the files that they write; what has just been closed is left out."""
+    found: dict[str, set[str]] = {"terminals": set(), "files": set()}
+    for process in processes:
+        with suppress(psutil.Error, OSError):
+            found["files"] |= {file.path for file in process.open_files() if set(file.mode) & set("wa+")}
+        with suppress(OSError):
+            for path in Path(f"/proc/{process.pid}/fd").iterdir():
+                with suppress(OSError):
+                    found["terminals"] |= set(re.findall(r"^/dev/pts/\d+$", os.readlink(path)))
+    return found
+
+
+def has_all_it_needs(number: str, facts: dict[str, set[str]]) -> bool:
+    """Three services, the control page, a terminal for each line, and something to keep."""
+    terminals = 2 if number in ON_TERMINALS else 0
+    has_files = bool(facts["files"] or facts["sockets"])
+    return len(facts["ports"]) >= 4 and len(facts["terminals"]) == terminals and has_files
+
+
 def test_no_port_socket_terminal_or_file_belongs_to_two_pairs(pairs: Pairs) -> None:
-    facts = {number: facts_of(pairs, number) for number in NUMBERS}
-    for number in NUMBERS:
-        assert len(facts[number]["ports"]) >= 4  # three services and the control page
-        assert len(facts[number]["terminals"]) == (2 if number in ON_TERMINALS else 0)
-        assert facts[number]["files"] or facts[number]["sockets"]
+    facts: dict[str, dict[str, set[str]]] = {}
+
+    def are_complete() -> bool:
+        facts.update(facts_of(pairs))
+        return all(has_all_it_needs(number, facts[number]) for number in NUMBERS)
+
+    eventually(are_complete, 120)
     shared = {
         (kind, one, other): both
         for one, other in combinations(NUMBERS, 2)
@@ -213,9 +253,10 @@ def test_every_link_leads_to_a_terminal_of_its_own_and_every_pid_file_to_its_own
         number: {int(path.read_text()) for path in Path(f"/tmp/sensor-hub-{pairs.id(number)}").glob("*.pid")}
         for number in NUMBERS
     }
+    running = pairs.processes()
     for number in NUMBERS:
         assert pids[number]
-        assert pids[number] <= {process.pid for process in pairs.processes(number)}
+        assert pids[number] <= {process.pid for process in running[number]}
     assert len(set().union(*pids.values())) == sum(map(len, pids.values()))
 
 
@@ -225,7 +266,7 @@ def test_every_hub_publishes_its_own_emulators_devices_and_no_other(pairs: Pairs
         return {(topic.split("/")[3], topic.split("/")[5]): payload for topic, payload in found.items()}
 
     wanted = {(pairs.id(number), device) for number in NUMBERS for device in DEVICES}
-    eventually(lambda: set(states()) == wanted, 60)
+    eventually(lambda: set(states()) == wanted, 120)
     for number in NUMBERS:
         assert (
             pairs.witness.retained(pairs.topic(number, "state/value")).popitem()[1]
@@ -246,10 +287,9 @@ def test_what_happens_to_one_emulator_is_seen_by_its_hub_alone(pairs: Pairs) -> 
         pairs.topic(one, "state/value")
     }
     pairs.inject(one, "disconnect")
-    pairs.witness.wait_for(pairs.topic(one, "error"), 60, after_s=begun_s)
+    pairs.witness.wait_for(partial(pairs.tells_lost, one), 60, after_s=begun_s)
     failed_s = time.monotonic()
     for number in others:
         pairs.witness.wait_for(pairs.topic(number, "state"), 120, after_s=failed_s)
-    assert [
-        number for number in others if pairs.witness.seen(pairs.topic(number, "error"), after_s=begun_s)
-    ] == []
+    lost = [n for n in others if pairs.witness.seen(partial(pairs.tells_lost, n), after_s=begun_s)]
+    assert lost == []  # an answer that is late, on a busy machine, is another error

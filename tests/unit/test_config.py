@@ -315,7 +315,7 @@ def test_disabled_emulated_sensor_keeps_its_place_and_is_not_served(tmp_path: Pa
     assert config.emulator is not None
     content: Any = config.emulator.scenario
     assert [unit["sensor_id"] for unit in content["lines"][0]["units"]] == ["hall"]
-    assert content["http"] is None
+    assert content["http"]["motion"] == []
 
 
 def test_nothing_to_emulate_means_no_emulator(tmp_path: Path) -> None:

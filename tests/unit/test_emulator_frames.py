@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from emulator.frames import GAP_S, RequestAssembler
+from emulator.frames import GAP_S, RequestAssembler, answer_size
 
 READ_1 = bytes.fromhex("010400000001 31ca")
 
@@ -60,3 +60,19 @@ def test_noise_without_end_is_not_kept() -> None:
     for index in range(1000):
         assert assembler.feed(b"\x99" * 64, 1.0 + index / 1000) == []
     assert assembler.feed(READ_1, 10.0) == [READ_1]
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["0103 04 00010002", "0101 01 05", "0106 0000 00c8", "0110 0000 0002", "0183 02", "0107 6d",
+     "0116 0000 00f2 0025", "0111 02 01ff", "0145 0102030405"],
+)  # fmt: skip
+def test_an_answer_is_as_long_as_its_function_says(body: str) -> None:
+    frame = framed(body)
+    assert answer_size(frame) == len(frame)
+    assert [answer_size(frame[:cut]) for cut in range(len(frame))] == [0] * len(frame)
+    assert answer_size(frame[:-1] + bytes([frame[-1] ^ 1])) == 0
+
+
+def test_what_follows_an_answer_is_not_part_of_it() -> None:
+    assert answer_size(framed("0103 02 0001") + b"more") == 7

@@ -94,6 +94,21 @@ def test_a_link_to_nothing_is_replaced_and_one_to_a_living_terminal_of_others_is
     pty.close()
 
 
+@pytest.mark.parametrize("kind", ["file", "living terminal"])
+def test_what_came_to_the_path_after_it_was_claimed_is_not_replaced(kind: str, tmp_path: Path) -> None:
+    path, other = tmp_path / "bus", Pty()
+    claim = Claim(path)
+    if kind == "file":
+        path.write_text("mine")
+    else:
+        path.symlink_to(other.name)
+    with pytest.raises(PathTakenError):
+        claim.link("/dev/pts/99999")
+    assert path.read_text() == "mine" if kind == "file" else os.readlink(path) == other.name
+    claim.release()
+    other.close()
+
+
 def test_a_link_that_a_dead_emulator_left_is_replaced_though_its_number_lives_again(tmp_path: Path) -> None:
     path, pty = tmp_path / "bus", Pty()
     path.symlink_to(pty.name)

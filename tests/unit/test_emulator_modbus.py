@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymodbus.framer.rtu import FramerRTU
 
-from emulator.faults import MODBUS, Faults
+from emulator.faults import MODBUS, Fault, Faults, Kind, Strikes
 from emulator.frames import GAP_S, RequestAssembler, crc_of, framed
 from emulator.modbus_pdu import Table
+from emulator.peers import ModbusBus
 from emulator.registry import BadValueError, UnknownNameError
 from emulator.units import Manners, Refusal, SensorUnit, Unit
 from emulator.values import Signal, stream
@@ -178,6 +179,95 @@ def test_a_stuck_sensor_measures_the_same_again() -> None:
     unit.set("value", 25.0)
     assert unit.answer(bytes.fromhex("0400000001"), stuck=True).hex() == "040200c8"
     assert asked(unit, "04 0000 0001") == ["04 02 00 fa"]
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "second", "read"),
+    [
+        ("holding_1", 7, 9, "03 0001 0001"),
+        ("input_5", 7, 9, "04 0005 0001"),
+        ("coil_3", True, False, "01 0000 0009"),
+        ("discrete_2", True, False, "02 0002 0001"),
+    ],
+)
+def test_a_stuck_unit_says_what_it_last_said_whatever_is_set(
+    name: str, first: float, second: float, read: str
+) -> None:
+    unit = meter()
+    unit.set(name, first)
+    before = asked(unit, read)[0]
+    unit.set(name, second)
+    assert [unit.answer(bytes.fromhex(read), stuck=True).hex(" ") for _ in range(2)] == [before] * 2
+    assert unit.values()[name] == second
+    assert asked(unit, read)[0] != before
+
+
+@pytest.mark.parametrize(
+    ("write", "read", "answer", "set_then"),
+    [
+        ("06 0000 0102", "03 0000 0001", "03 02 01 02", ("setpoint", 5.0)),
+        ("05 0000 ff00", "01 0000 0001", "01 01 01", ("switch", False)),
+        ("05 0000 ff00", "02 0000 0001", "02 01 01", ("switch", False)),
+    ],
+)
+def test_a_unit_is_stuck_at_what_was_written_before(
+    write: str, read: str, answer: str, set_then: tuple[str, float]
+) -> None:
+    unit = thermometer()
+    asked(unit, read, write)
+    assert unit.answer(bytes.fromhex(read), stuck=True).hex(" ") == answer
+    unit.set(*set_then)
+    assert unit.answer(bytes.fromhex(read), stuck=True).hex(" ") == answer
+    assert asked(unit, read)[0] != answer
+
+
+def test_a_unit_that_was_never_read_is_stuck_at_what_it_is_asked_first() -> None:
+    unit = meter()
+    unit.set("holding_0", 5)
+    reads = []
+    for value in (6, 7):
+        reads.append(unit.answer(bytes.fromhex("0300000001"), stuck=True).hex())
+        unit.set("holding_0", value)
+    assert reads == ["03020005"] * 2
+
+
+# -- faults on a bus ----------------------------------------------------------------------------------------------
+
+
+def bus(count: int = 3) -> tuple[ModbusBus, list[Unit]]:
+    units = [
+        Unit(n, f"u{n}", "registers", no_faults(), {Table.HOLDING: {0: [0]}}) for n in range(1, count + 1)
+    ]
+    return ModbusBus({unit.unit_id: unit for unit in units}), units
+
+
+@pytest.mark.parametrize("kind", [Kind.SILENCE, Kind.STUCK, Kind.EXCEPTION])
+def test_what_all_are_told_a_unit_that_is_struck_does_not_do(kind: Kind) -> None:
+    peer, units = bus()
+    units[1].faults.inject(Fault(kind=kind, count=1))
+    assert peer.answer(framed(0, bytes.fromhex("0600000007")), {}) == b""
+    assert [unit.values()["holding_0"] for unit in units] == [7, 0, 7]
+    assert units[1].faults.active() == []
+    peer.answer(framed(0, bytes.fromhex("0600000008")), {})
+    assert [unit.values()["holding_0"] for unit in units] == [8, 8, 8]
+
+
+@pytest.mark.parametrize("kind", [Kind.STUCK, Kind.EXCEPTION])
+def test_what_all_are_told_on_a_line_that_is_struck_nobody_does(kind: Kind) -> None:
+    peer, units = bus()
+    peer.answer(framed(0, bytes.fromhex("0600000007")), {kind: Fault(kind=kind)})
+    assert [unit.values()["holding_0"] for unit in units] == [0, 0, 0]
+
+
+def test_a_request_that_is_refused_leaves_a_unit_stuck_for_the_next() -> None:
+    peer, units = bus(1)
+    faults = units[0].faults
+    for kind in (Kind.EXCEPTION, Kind.STUCK):
+        faults.inject(Fault(kind=kind, count=1))
+    write = framed(1, bytes.fromhex("0600000007"))
+    said = [peer.answer(write, Strikes(faults)) for _ in range(3)]
+    assert said == [framed(1, b"\x86\x04"), write, write]
+    assert units[0].values()["holding_0"] == 7
 
 
 @given(st.binary(min_size=1, max_size=252))

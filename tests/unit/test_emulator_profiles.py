@@ -223,6 +223,16 @@ def test_a_value_that_cannot_be_set_stops_nothing() -> None:
     assert (bench.after(5), heat.state) == (25, State.RUNNING)
 
 
+def test_a_value_without_a_model_cannot_be_released_and_its_profile_goes_on() -> None:
+    bench = Bench()
+    level = bench.run("level", "ramp", to=9, lasts_s=9)
+    with pytest.raises(BadValueError, match="level of oven has no model to go back to"):
+        bench.runner.set_by_hand(bench.oven, "level", None)
+    assert (bench.after(5, "level"), level.state) == (5, State.RUNNING)
+    bench.runner.set_by_hand(bench.oven, "heat", None)  # it has one, and is not held
+    assert bench.oven.values()["heat"] == 20
+
+
 def test_a_new_profile_takes_the_place_of_the_old_one() -> None:
     bench = Bench()
     old = bench.run("heat", "ramp", to=30, lasts_s=10)
@@ -258,6 +268,20 @@ def test_a_profile_whose_later_value_cannot_be_fails_with_the_reason() -> None:
         ("age", "ramp", {"to": 1, "lasts_s": 1}, BadValueError, "can only be looked at"),
         ("heat", "step", {"steps": [{"at_s": 0, "to": 101}]}, BadValueError, "0..100"),
         ("on", "ramp", {"to": 1, "lasts_s": 1}, BadValueError, "on of oven: a ramp is for numbers"),
+        (
+            "level",
+            "ramp",
+            {"to": 1, "lasts_s": 1, "then": "release"},
+            BadValueError,
+            "level of oven has no model",
+        ),
+        (
+            "level",
+            "step",
+            {"steps": [{"at_s": 0, "to": 1}, {"at_s": 5, "to": None}]},
+            BadValueError,
+            "level of oven has no model to go back to",
+        ),
     ],
 )
 def test_what_cannot_begin_is_refused_at_once(

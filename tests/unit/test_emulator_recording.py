@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emulator.dialects import Bytes, Dialect, Lines, ModbusRtu, ModbusTcp, Rapi, dialect_of
+from emulator import recording
+from emulator.dialects import Bytes, Dialect, LineEnds, Lines, ModbusRtu, ModbusTcp, Rapi, dialect_of
 from emulator.faults import TEXT, Fault, Faults, Kind
 from emulator.frames import framed
 from emulator.rapi_lines import framed as rapi
@@ -26,6 +27,7 @@ from emulator.recording import (
     RecordingFile,
     head_of,
     read,
+    without_user,
 )
 from emulator.replay import ReplayDevice, ReplayPeer, Script, script_of
 
@@ -121,6 +123,41 @@ def test_a_password_in_the_url_is_not_written() -> None:
     assert head_of("/dev/tty@1", 9600, "N", 1, begun_at).source == "/dev/tty@1"
 
 
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("socket://me:secret@192.0.2.1:4000", "socket://192.0.2.1:4000"),
+        ("socket://me:secr@et@192.0.2.1:4000", "socket://192.0.2.1:4000"),
+        ("rfc2217://me:se/cr?et@[2001:db8::1]:4000", "rfc2217://[2001:db8::1]:4000"),
+        ("rfc2217://192.0.2.1:4000?timeout=3", "rfc2217://192.0.2.1:4000?timeout=3"),
+        ("hwgrep://0403:.*@home", "hwgrep://0403:.*@home"),
+    ],
+)
+def test_nothing_of_a_password_stays_whatever_is_in_it(source: str, says: str) -> None:
+    assert without_user(source) == says
+
+
+@pytest.mark.parametrize("cut_at", [-1, -3, -30])
+def test_a_file_cut_anywhere_after_its_head_is_read_up_to_there(cut_at: int, tmp_path: Path) -> None:
+    file = RecordingFile(tmp_path / "r", HEAD, 10_000, Clock())
+    file.piece(TO, b"W\r", 51.0)
+    file.piece(FROM, b"+1.5 kg\r\n", 52.0)
+    (tmp_path / "cut").write_bytes((tmp_path / "r").read_bytes()[:cut_at])
+    assert [piece.data for piece in read(tmp_path / "cut").pieces] == [b"W\r"]
+
+
+def test_a_file_of_another_editor_is_read(tmp_path: Path) -> None:
+    text = f'\ufeff{HEAD.model_dump_json()}\r\n{{"t": 1, "dir": "to", "text": "a\u2028b"}}\r\n'
+    (tmp_path / "r").write_text(text, encoding="utf-8", newline="")
+    assert [piece.text for piece in read(tmp_path / "r").pieces] == ["a\u2028b"]
+
+
+def test_a_file_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "MAX_FILE_BYTES", 1000)
+    with pytest.raises(RecordingError, match="/dev/zero: more than 1000 bytes"):
+        read(Path("/dev/zero"))
+
+
 def test_a_last_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
     text = HEAD.model_dump_json() + '\n{"t": 1, "dir": "to", "text": "W"}\n{"t": 2, "dir": "fr'
     (tmp_path / "r").write_text(text)
@@ -182,6 +219,9 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
         ([b"$GS^30\r", b"$GG :01^3A\r"], Rapi),
         ([b"$GS\r"], Rapi),
         ([b"W\r\n", b"T\r"], Lines),
+        ([b"\r", b"\r"], LineEnds),
+        ([b"\r\n", b"\r", b"\n"], LineEnds),
+        ([b"\r", b"W\r"], Lines),
         ([], Lines),
         ([b"\x02\x80\x03", b"\x02\x81\x03"], Bytes),
         ([b"caf\xe9\r"], Bytes),
@@ -213,6 +253,90 @@ def test_a_request_that_was_cut_off_by_the_end_is_left_out() -> None:
     pieces = [(1.0, TO, READ_1), (1.1, FROM, SAYS_20), (2.0, TO, READ_1)]
     assert len(script_of(recorded(*pieces, lasts_s=2.1)).answers[READ_1]) == 1
     assert len(script_of(recorded(*pieces, lasts_s=9)).answers[READ_1]) == 2  # the device was silent
+
+
+UNIT_2 = framed(2, bytes.fromhex("04020123"))
+REFUSED = framed(1, bytes.fromhex("8402"))
+WRITE = framed(1, bytes.fromhex("0600050001"))
+Script_ = dict[bytes, list[tuple[float, bytes]]]
+
+
+def understood(*pieces: tuple[float, str, bytes]) -> tuple[Script_, list[tuple[float, bytes]]]:
+    """Answers by request, and what was said unasked."""
+    script = script_of(recorded(*pieces))
+    return {
+        key: [(round(each.after_s, 3), each.data) for each in answers]
+        for key, answers in script.answers.items()
+    }, script.unasked
+
+
+def test_the_answer_of_a_slow_gateway_is_for_the_unit_that_it_is_from() -> None:
+    answers, unasked = understood(
+        (1.0, TO, READ_1), (2.0, TO, READ_2), (2.05, FROM, SAYS_20), (2.1, FROM, UNIT_2)
+    )
+    assert answers == {READ_1: [(1.05, SAYS_20)], READ_2: [(0.1, UNIT_2)]}
+    assert unasked == []
+
+
+def test_two_answers_in_one_piece_are_for_their_two_requests() -> None:
+    answers, _ = understood((1.0, TO, READ_1), (1.5, TO, READ_2), (1.6, FROM, SAYS_20 + UNIT_2))
+    assert answers == {READ_1: [(0.6, SAYS_20)], READ_2: [(0.1, UNIT_2)]}
+
+
+def test_the_frame_of_a_unit_that_was_not_asked_answers_nobody() -> None:
+    answers, unasked = understood((1.0, TO, READ_1), (1.1, FROM, UNIT_2))
+    assert (answers, unasked) == ({READ_1: [(0, b"")]}, [(1.1, UNIT_2)])
+
+
+def test_answers_that_are_a_request_late_are_for_the_requests_in_their_order() -> None:
+    answers, unasked = understood(
+        (1.0, TO, READ_1), (2.0, TO, READ_1), (2.1, FROM, SAYS_20), (2.5, FROM, SAYS_21)
+    )
+    assert (answers, unasked) == ({READ_1: [(1.1, SAYS_20), (0.5, SAYS_21)]}, [])
+
+
+def test_an_answer_in_pieces_with_a_request_between_them_is_one() -> None:
+    answers, _ = understood(
+        (1.0, TO, READ_1), (2.0, FROM, SAYS_20[:3]), (2.1, TO, READ_2), (2.2, FROM, SAYS_20[3:] + UNIT_2)
+    )
+    assert answers == {READ_1: [(1.0, SAYS_20)], READ_2: [(0.1, UNIT_2)]}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [REFUSED, SAYS_20[:-1] + b"\0", SAYS_20[:4], b"\xff\0" + SAYS_20, READ_1 + SAYS_20],
+    ids=["refusal", "wrong checksum", "half", "noise before", "echo before"],
+)
+def test_an_answer_that_is_spoiled_is_the_answer_nevertheless(said: bytes) -> None:
+    answers, unasked = understood((1.0, TO, READ_2), (1.5, TO, READ_1), (1.6, FROM, said))
+    assert (answers[READ_1], unasked) == ([(0.1, said)], [])
+
+
+def test_the_echo_of_a_write_and_its_answer_belong_together() -> None:
+    answers, unasked = understood(
+        (1.0, TO, WRITE), (2.0, TO, WRITE), (2.01, FROM, WRITE), (2.02, FROM, WRITE)
+    )
+    assert (answers, unasked) == ({WRITE: [(0, b""), (0.01, WRITE + WRITE)]}, [])
+
+
+def tcp(transaction: int, pdu: str) -> bytes:
+    body = b"\1" + bytes.fromhex(pdu)
+    return transaction.to_bytes(2, "big") + b"\0\0" + len(body).to_bytes(2, "big") + body
+
+
+def test_answers_over_tcp_are_for_the_requests_with_their_transaction_ids() -> None:
+    first, second = "0400000001", "0400010001"
+    answers, unasked = understood(
+        (1.0, TO, tcp(1, first) + tcp(2, second)),
+        (1.1, FROM, tcp(2, "0402000b") + tcp(1, "0402000a")[:5]),
+        (1.2, FROM, tcp(1, "0402000a")[5:]),
+        (1.3, FROM, tcp(7, "0402000c")),
+    )
+    assert answers == {
+        tcp(0, first)[2:]: [(0.1, tcp(1, "0402000a"))],
+        tcp(0, second)[2:]: [(0.1, tcp(2, "0402000b"))],
+    }
+    assert unasked == [(1.3, tcp(7, "0402000c"))]
 
 
 # -- replaying -----------------------------------------------------------------------------------------------------
@@ -279,6 +403,30 @@ def test_a_device_that_only_talks_begins_anew_at_the_end() -> None:
     assert heard == b"a\rb\ra\rb\r"
 
 
+@pytest.mark.parametrize("asks", [b"\r", b"\n", b"\r\n"])
+def test_a_device_that_is_asked_by_a_bare_line_end_answers(asks: bytes) -> None:
+    peer, device = replay_of(
+        (1, TO, asks), (1.2, FROM, b"1 kg\r"), (2, TO, asks), (2.1, FROM, b"2 kg\r"), lasts_s=9
+    )
+    (one,), (two,) = (peer.splitter()(asks, at) for at in (10.0, 20.0))
+    assert peer.meant(one) is device.faults
+    assert [peer.answer(each, {}) for each in (one, two)] == [b"1 kg\r", b"2 kg\r"]
+
+
+def test_cr_and_lf_in_two_pieces_are_one_request() -> None:
+    pieces = [(1, TO, b"\r"), (1.01, TO, b"\n"), (1.2, FROM, b"1 kg\r"), (2, TO, b"\r\n")]
+    script = script_of(recorded(*pieces, lasts_s=9))
+    assert [each.data for each in script.answers[b"\r"]] == [b"1 kg\r", b""]
+    feed = script.dialect.splitter(script.answers.keys())
+    assert [feed(b"\r", 10.0), feed(b"\n", 10.01), feed(b"\n", 20.0)] == [[b"\r"], [], [b"\n"]]
+
+
+def test_what_was_said_unasked_is_not_lost_while_a_late_answer_is_awaited() -> None:
+    peer, _ = replay_of((1, FROM, b"a\r"), (2, TO, b"W\r"), (4, FROM, b"1\r"))
+    peer.pass_time(4.0)
+    assert peer.said(nothing_strikes)[0] == b"a\r"
+
+
 def test_bytes_of_no_known_form_are_recognised_in_pieces_and_garbage_waits_for_silence() -> None:
     one, two = b"\x02\x81\x03", b"\x02\x81\x04\x05"
     script = script_of(recorded((1, TO, one), (1.1, FROM, b"A"), (2, TO, two), (2.1, FROM, b"B"), lasts_s=9))
@@ -295,6 +443,29 @@ SCRIPTS: dict[str, Script] = {
     "text": script_of(recorded((1, TO, b"W\r"), (1.1, FROM, b"1\r"))),
     "bytes": script_of(recorded((1, TO, b"\x02\x80"), (1.1, FROM, b"1"), lasts_s=9)),
 }
+
+
+_PIECES = st.tuples(
+    st.floats(0, 0.4),
+    st.sampled_from((TO, FROM)),
+    st.sampled_from((READ_1, READ_2, SAYS_20, UNIT_2, REFUSED, tcp(1, "0400000001"), b"\r", b"$GS\r", b"W"))
+    | st.binary(max_size=20),
+)
+
+
+@given(st.lists(_PIECES, max_size=30))
+def test_every_byte_of_a_device_is_an_answer_or_said_unasked(
+    pieces: list[tuple[float, str, bytes]],
+) -> None:
+    t, found = 0.0, []
+    for after_s, direction, data in pieces:
+        t += after_s
+        found.append((t, direction, data))
+    script = script_of(recorded(*found, lasts_s=t + 60))
+    answers = [answer for each in script.answers.values() for answer in each]
+    heard = [data for _, data in script.unasked] + [answer.data for answer in answers]
+    assert sorted(b"".join(heard)) == sorted(b"".join(data for _, where, data in found if where == FROM))
+    assert all(answer.after_s >= 0 for answer in answers)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
-from emulator.scenario import ScenarioError
-from emulator.settings import DEFAULT, SETTINGS, Resolved, Row, resolve
+from emulator.scenario import ChargerMake, Ev, Http, Line, Scenario, ScenarioError, Text
+from emulator.settings import SCENARIO_FILE, SETTINGS, Resolved, resolve
+from emulator.settings_shown import DEFAULT, Row
 
 DOCS = (Path(__file__).resolve().parents[2] / "docs/emulator.md").read_text(encoding="utf-8")
 ONE: dict[str, Any] = {"lines": [{"pty_path": "/tmp/x/bus", "baudrate": 9600, "units": []}]}
@@ -41,7 +43,9 @@ def test_file_environment_and_command_line_count_in_this_order() -> None:
     assert rows_of(resolve(ONE, {}, {}))["bus.baudrate"] == (9600, "scenario file")
 
 
-def test_every_setting_has_an_effect_on_the_only_line() -> None:
+@pytest.mark.parametrize("http", [None, {"port": 1}, {"port": 1, "host": "127.0.0.9"}])
+@pytest.mark.parametrize("level", ["environment", "command line"])
+def test_every_setting_has_an_effect_on_the_only_line(http: object, level: str) -> None:
     texts = {
         "SERIAL_MODE": "tcp",
         "SERIAL_PTY_PATH": "/tmp/x/other",
@@ -56,25 +60,28 @@ def test_every_setting_has_an_effect_on_the_only_line() -> None:
         "WEB_PORT": "8085",
     }
     assert set(texts) == {setting.variable for setting in SETTINGS}
-    options = {name: [text] for name, text in texts.items()}
-    for found in (
-        resolve(ONE | {"http": {"port": 1}}, texts, {}),
-        resolve(ONE | {"http": {"port": 1}}, {}, options),
-    ):
-        (line,) = found.scenario.lines
-        assert line.model_dump(include={s.key for s in SETTINGS}) == {
-            "mode": "tcp",
-            "pty_path": Path("/tmp/x/other"),
-            "tcp_host": "0.0.0.0",
-            "tcp_port": 8024,
-            "clients": "many",
-            "baudrate": 1200,
-            "paced": True,
-            "reconnect_timeout_sec": 0.0,
-            "reconnect_backoff_ms": 250,
-        }
-        assert found.scenario.http is not None
-        assert (found.scenario.http.host, found.scenario.http.port) == ("127.0.0.2", 8085)
+    environ = texts if level == "environment" else {}
+    options = {name: [text] for name, text in texts.items()} if level == "command line" else {}
+    found = resolve(ONE | {"http": http}, environ, options)
+    (line,) = found.scenario.lines
+    assert line.model_dump(include={s.key for s in SETTINGS}) == {
+        "mode": "tcp",
+        "pty_path": Path("/tmp/x/other"),
+        "tcp_host": "0.0.0.0",
+        "tcp_port": 8024,
+        "clients": "many",
+        "baudrate": 1200,
+        "paced": True,
+        "reconnect_timeout_sec": 0.0,
+        "reconnect_backoff_ms": 250,
+    }
+    assert found.scenario.http is not None
+    assert (found.scenario.http.host, found.scenario.http.port) == ("127.0.0.2", 8085)
+    shown = rows_of(found)
+    for setting in SETTINGS:
+        said = setting.variable if level == "environment" else setting.option
+        name = f"{'web' if setting.of_web else 'tcp-8024'}.{setting.key}"
+        assert shown[name][1] == f"{level} {said}"
 
 
 def test_of_several_lines_one_must_be_named() -> None:
@@ -93,7 +100,155 @@ def test_a_web_port_makes_a_web_server() -> None:
     found = resolve(ONE, {}, {"WEB_PORT": ["8090"]}).scenario.http
     assert found is not None
     assert (found.host, found.port, found.motion) == ("127.0.0.1", 8090, ())
-    assert resolve(ONE, {"WEB_HOST": "0.0.0.0"}, {}).scenario.http is None
+
+
+@pytest.mark.parametrize("given", ["environment", "command line"])
+@pytest.mark.parametrize("port_given", ["environment", "command line"])
+def test_a_web_host_counts_wherever_the_port_that_makes_the_server_is_said(
+    given: str, port_given: str
+) -> None:
+    environ: dict[str, str] = {}
+    options: dict[str, list[str]] = {}
+    for name, text, level in (("WEB_HOST", "0.0.0.0", given), ("WEB_PORT", "8090", port_given)):
+        if level == "environment":
+            environ[name] = text
+        else:
+            options[name] = [text]
+    shown = rows_of(resolve(ONE, environ, options))
+    assert shown["web.host"][0] == "0.0.0.0"
+    assert shown["web.port"][0] == 8090
+    assert [shown[f"web.{key}"][1].split(" W")[0].split(" --")[0] for key in ("host", "port")] == [
+        given,
+        port_given,
+    ]
+
+
+def test_the_address_of_a_web_server_that_a_port_makes_is_a_default() -> None:
+    assert rows_of(resolve(ONE, {"WEB_PORT": "8090"}, {}))["web.host"] == ("127.0.0.1", DEFAULT)
+
+
+def test_a_web_host_without_a_port_is_a_problem_that_says_what_is_missing() -> None:
+    missing = "there is no web server without a port (WEB_PORT, --web-port)"
+    assert problems_of(ONE, {"WEB_HOST": "0.0.0.0"}, {}) == (f"environment WEB_HOST: {missing}",)
+    assert problems_of(ONE, {}, {"WEB_HOST": ["0.0.0.0"]}) == (f"command line --web-host: {missing}",)
+    assert problems_of(ONE, {"WEB_HOST": "0.0.0.0", "WEB_PORT": "x"}, {}) == (
+        "environment WEB_PORT: must be 1..65535, not 'x'",
+    )
+    assert resolve(ONE | {"ignore_environment": True}, {"WEB_HOST": "0.0.0.0"}, {}).scenario.http is None
+
+
+# -- --show-config -------------------------------------------------------------------------------------------------
+
+
+def leaves(model: type[BaseModel], *but: str) -> set[str]:
+    return set(model.model_fields) - set(but)
+
+
+def test_every_key_of_a_scenario_is_shown() -> None:
+    charger = {"line_id": "ev", "kind": "openevse", "mode": "tcp_client", "tcp_port": 5}
+    replay = {"line_id": "again", "kind": "replay", "tcp_port": 7, "recording": "r.jsonl"}
+    fault = {"kind": "silence", "count": 3}
+    bus = {"line_id": "bus", "pty_path": "/tmp/x/bus", "faults": [fault], "units": [UNIT]}
+    web = {"port": 8080, "faults": [{"kind": "reset"}]}
+    rows = resolve({"lines": [bus], "text_lines": [charger, replay], "http": web}, {}, {}).rows
+    names = {row.name for row in rows}
+    shown = {name.partition("[")[0].rpartition(".")[2] for name in names}
+    assert leaves(Scenario, "lines", "text_lines", "http") <= shown
+    assert leaves(Line, "line_id") | leaves(Text, "line_id", "charger") <= shown
+    assert {f"ev.charger.{key}" for key in leaves(ChargerMake, "ev")} <= names
+    assert {f"ev.charger.ev.{key}" for key in leaves(Ev)} <= names
+    assert {f"web.{key}" for key in leaves(Http, "faults")} <= names
+    assert len(names) == len(rows)
+
+
+UNIT = {"unit_id": 3, "sensor_id": "meter", "kind": "registers", "input": {"0": [1, 2]}}
+
+
+def test_what_the_scenario_says_and_what_it_leaves_open_have_different_origins() -> None:
+    line = {"pty_path": "/tmp/x/bus", "parity": "E", "error_rate": 0.1, "baudrate": None, "units": [UNIT]}
+    charger = {"amps": 16, "round_s": None, "ev": {"soc": 79}}
+    text = {"line_id": "ev", "tcp_port": 5, "kind": "openevse", "charger": charger}
+    faults = [{"kind": "reset", "count": 2}]
+    web = {"port": 1, "error_rate": 0.5, "motion": ["door"], "faults": faults}
+    shown = rows_of(resolve({"seed": None, "lines": [line], "text_lines": [text], "http": web}, {}, {}))
+    said, left = SCENARIO_FILE, DEFAULT
+    assert {name: shown[name] for name in shown if not name.startswith("ev.charger.ev.")} | {
+        "ev.charger.ev.soc": shown["ev.charger.ev.soc"],
+        "ev.charger.ev.plugged": shown["ev.charger.ev.plugged"],
+    } == {
+        "instance_id": ("emulator", left),
+        "seed": (None, said),
+        "timezone": ("UTC", left),
+        "ignore_environment": (False, left),
+        "bus.mode": ("pty", left),
+        "bus.pty_path": (Path("/tmp/x/bus"), said),
+        "bus.baudrate": (19200, left),
+        "bus.parity": ("E", said),
+        "bus.stopbits": (1, left),
+        "bus.paced": (False, left),
+        "bus.error_rate": (0.1, said),
+        "bus.units[meter]": ({"unit_id": 3, "kind": "registers", "input": {"0": [1, 2]}}, said),
+        "ev.kind": ("openevse", said),
+        "ev.sensor_id": ("ev", left),
+        "ev.mode": ("tcp", left),
+        "ev.tcp_host": ("127.0.0.1", left),
+        "ev.tcp_port": (5, said),
+        "ev.clients": ("one", left),
+        "ev.baudrate": (115200, left),
+        "ev.parity": ("N", left),
+        "ev.stopbits": (1, left),
+        "ev.paced": (False, left),
+        "ev.error_rate": (0.0, left),
+        "ev.charger.firmware_version": ("8.2.1", left),
+        "ev.charger.protocol_version": (None, left),
+        "ev.charger.serial": ("OpenEVSE03AB12CD", left),
+        "ev.charger.amps": (16, said),
+        "ev.charger.service_level": ("A", left),
+        "ev.charger.round_s": (None, said),
+        "ev.charger.ev.soc": (79.0, said),
+        "ev.charger.ev.plugged": (False, left),
+        "web.host": ("127.0.0.1", left),
+        "web.port": (1, said),
+        "web.error_rate": (0.5, said),
+        "web.motion": (("door",), said),
+        "web.faults[0]": ({"kind": "reset", "count": 2}, said),
+    }
+
+
+def test_a_place_that_the_mode_does_not_use_is_shown_as_unused_and_remarked() -> None:
+    found = resolve(ONE, {"SERIAL_CLIENTS": "many"}, {"SERIAL_TCP_PORT": ["8024"]})
+    assert found.scenario.lines[0].place_mode == "pty"
+    texts = {row.texts[0]: row.texts[1:] for row in found.rows}
+    assert texts["bus.tcp_port"] == ("8024", "command line --serial-tcp-port, not used in mode pty")
+    assert texts["bus.clients"] == ("many", "environment SERIAL_CLIENTS, not used in mode pty")
+    assert found.remarks == [
+        "command line --serial-tcp-port: bus.tcp_port is not used in mode pty (SERIAL_MODE, --serial-mode)",
+        "environment SERIAL_CLIENTS: bus.clients is not used in mode pty (SERIAL_MODE, --serial-mode)",
+    ]
+
+
+def test_what_the_scenario_keeps_for_another_mode_is_shown_but_nothing_to_remark() -> None:
+    both = {"lines": [{"line_id": "b", "pty_path": "/tmp/x/b", "tcp_port": 9, "mode": "tcp", "units": []}]}
+    found = resolve(both, {}, {})
+    texts = {row.texts[0]: row.texts[1:] for row in found.rows}
+    assert texts["b.pty_path"] == ("/tmp/x/b", "scenario file, not used in mode tcp")
+    assert "b.reconnect_timeout_sec" not in texts
+    assert found.remarks == []
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "none"),
+        (True, "true"),
+        (0.5, "0.5"),
+        (Path("/tmp/x"), "/tmp/x"),
+        (("door", "yard"), '["door", "yard"]'),
+        ({"a": ["x" * 300]}, f'{{"a": ["{"x" * 192}… (311 characters)'),
+    ],
+)
+def test_a_value_is_shown_as_in_a_scenario_and_a_long_one_is_cut(value: object, text: str) -> None:
+    assert Row("x", value, DEFAULT).texts == ("x", text, DEFAULT)
 
 
 def test_a_scenario_may_ignore_the_environment_but_not_the_command_line() -> None:
