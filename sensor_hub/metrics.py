@@ -26,6 +26,16 @@ _QUEUE: Mapping[str, tuple[str, str]] = {
     "bytes": ("queue_bytes", "Their size."),
     "oldest_s": ("queue_oldest_seconds", "Age of the oldest entry, 0 when there is none."),
     "dropped": ("queue_dropped_total", "Entries lost because the queue was full or its file damaged."),
+    "sent": ("queue_sent_total", "Readings that the receiver has acknowledged."),
+    "refused": ("queue_refused_total", "Readings that the receiver will never take."),
+    "missed": (
+        "queue_missed_total",
+        "Entries of the journal that never came here, of any device: at most so many readings were lost.",
+    ),
+    "interrupted": (
+        "queue_interrupted_total",
+        "How often the aggregator began anew, its last words perhaps lost.",
+    ),
     "expired": ("queue_expired_total", "Answers to commands that were too old to be sent."),
     "on_disk": ("queue_on_disk", "1 while the queue is on disk, 0 while it is in memory only."),
     "reported_s": ("queue_reported_seconds", "How long ago the output said so."),

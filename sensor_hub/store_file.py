@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sqlite3
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 VOLUME = Path("/data")  # where the image expects one
-LAYOUT = 1  # user_version of files as this module writes them
+LAYOUT = 2  # user_version of files as this module writes them
+PRIVATE = 0o600  # readings and answers are not for everybody on the machine
 KEPT_ASIDE = 3  # so many damaged files; older ones are removed
 OVERHEAD_BYTES = 64  # of an entry in the file, about, beside its texts and its payload
 NAME = re.compile(r"[a-z][a-z0-9_]{0,31}", re.ASCII)
@@ -87,6 +89,7 @@ class StoreFile:
     def __init__(self, path: Path) -> None:
         """Open or begin the file, and lock it: one process at a time."""
         path.parent.mkdir(parents=True, exist_ok=True)
+        _make_private(path)
         self._path = path
         self._db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
@@ -112,14 +115,16 @@ class StoreFile:
             f'CREATE TABLE IF NOT EXISTS "q_{name}" (id INTEGER PRIMARY KEY, at REAL, device_id TEXT, timestamp TEXT,'
             " kind TEXT, payload BLOB)"
         )
-        self._run("INSERT OR IGNORE INTO queues VALUES (?, 0, 0, '')", (name,))
-        depth, size, top = self._run(
-            f'SELECT count(*), coalesce(sum({_SIZE}), 0), coalesce(max(id), 0) FROM "q_{name}"'
-        )[0]
-        last, dropped, mark = self._run("SELECT last_id, dropped, mark FROM queues WHERE name = ?", (name,))[
+        self._run("INSERT OR IGNORE INTO queues VALUES (?, 0, 0, '', 0, 0)", (name,))
+        columns = "depth, size, last_id, dropped, mark"
+        depth, size, last, dropped, mark = self._run(f"SELECT {columns} FROM queues WHERE name = ?", (name,))[
             0
         ]
-        return Facts(depth, size, max(last, top), dropped, mark, self._oldest_at(name))
+        if depth is None:  # of an earlier layout, counted once: a large file takes long to read
+            found = self._run(f'SELECT count(*), coalesce(sum({_SIZE}), 0) FROM "q_{name}"')
+            depth, size = found[0]
+            self._run("UPDATE queues SET depth = ?, size = ? WHERE name = ?", (depth, size, name))
+        return Facts(depth, size, last, dropped, mark, self._oldest_at(name))
 
     def commit(self, changes: Mapping[str, Change], before: Mapping[str, Facts]) -> dict[str, Facts]:
         """All or nothing, and on the disk when it returns. What is true of the queues then."""
@@ -161,8 +166,8 @@ class StoreFile:
             self._run(f'INSERT INTO "q_{name}" VALUES (?, ?, ?, ?, ?, ?)', row)
         last = max(before.last_id, change.added[-1].id if change.added else 0)
         self._run(
-            "UPDATE queues SET last_id = ?, dropped = ?, mark = ? WHERE name = ?",
-            (last, dropped, change.mark, name),
+            "UPDATE queues SET last_id = ?, dropped = ?, mark = ?, depth = ?, size = ? WHERE name = ?",
+            (last, dropped, change.mark, depth, size, name),
         )
         return Facts(depth, size, last, dropped, change.mark, self._oldest_at(name))
 
@@ -181,12 +186,17 @@ class StoreFile:
         self._run("PRAGMA journal_size_limit = 1048576")
         self._run("BEGIN IMMEDIATE")  # takes the lock now, so that whoever has it is noticed now
         layout = self._run("PRAGMA user_version")[0][0]
-        if layout not in (0, LAYOUT):
-            raise DamagedFileError(f"its layout is {layout}, not {LAYOUT}")
         if layout == 0:
             self._run(
-                "CREATE TABLE queues (name TEXT PRIMARY KEY, last_id INTEGER, dropped INTEGER, mark TEXT)"
+                "CREATE TABLE queues (name TEXT PRIMARY KEY, last_id INTEGER, dropped INTEGER, mark TEXT,"
+                " depth INTEGER, size INTEGER)"
             )
+        elif layout == 1:  # a queue knew its depth by counting
+            self._run("ALTER TABLE queues ADD COLUMN depth INTEGER")
+            self._run("ALTER TABLE queues ADD COLUMN size INTEGER")
+        elif layout != LAYOUT:
+            raise DamagedFileError(f"its layout is {layout}, not {LAYOUT}")
+        if layout != LAYOUT:
             self._run(f"PRAGMA user_version = {LAYOUT}")
         self._run("COMMIT")
         self._run("SELECT count(*) FROM queues")
@@ -196,6 +206,17 @@ class StoreFile:
             return self._db.execute(sql, values).fetchall()
         except sqlite3.DatabaseError as error:
             raise _translated(error) from error
+
+
+def _make_private(path: Path) -> None:
+    """Begin the file with rights for us alone; SQLite makes the log beside it alike. An older one gets them, too."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, PRIVATE))
+    except FileExistsError:  # not opened: to close it would end the lock of whoever has it in this process
+        for part in (path, path.with_name(path.name + "-wal")):
+            with contextlib.suppress(OSError):  # another's file, or a file system without rights
+                if not part.is_dir():
+                    part.chmod(PRIVATE)
 
 
 def _translated(error: sqlite3.DatabaseError) -> Exception:

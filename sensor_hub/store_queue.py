@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sensor_hub.readings import Json
@@ -36,6 +37,18 @@ class Figures:
             "dropping": self.dropping,
             "on_disk": self.on_disk,
         }
+
+
+def total(of: Sequence[Figures]) -> Figures:
+    """Of several queues of one file, as if they were one."""
+    return Figures(
+        depth=sum(each.depth for each in of),
+        size_bytes=sum(each.size_bytes for each in of),
+        oldest_s=max((each.oldest_s for each in of if each.oldest_s is not None), default=None),
+        dropped=sum(each.dropped for each in of),
+        on_disk=all(each.on_disk for each in of),
+        dropping=any(each.dropping for each in of),
+    )
 
 
 @dataclass(slots=True)

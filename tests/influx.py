@@ -25,27 +25,34 @@ needs_influxd = pytest.mark.skipif(
 class Influx:
     """Started when entered; may be stopped and started again on its port, with its data."""
 
-    def __init__(self, folder: Path, *, auth: bool = False) -> None:
-        self._folder = folder
-        self.port, rpc_port = free_ports(2)
+    def __init__(self, folder: Path, *, auth: bool = False, limits: str = "") -> None:
+        """`limits`: further lines of the configuration's [data]."""
+        self._folder, self._auth = folder, auth
+        self.port, self._rpc_port = free_ports(2)
         self.url = f"http://{HOST}:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
         self._login = {"u": "root", "p": "secret"} if auth else {}
         folder.mkdir(parents=True, exist_ok=True)
+        self.configure(limits)
+
+    def configure(self, limits: str) -> None:
+        """For the next start."""
+        folder = self._folder
         (folder / "influxdb.conf").write_text(
             f"""reporting-disabled = true
-bind-address = "{HOST}:{rpc_port}"
+bind-address = "{HOST}:{self._rpc_port}"
 [meta]
 dir = "{folder}/meta"
 [data]
 dir = "{folder}/data"
 wal-dir = "{folder}/wal"
 query-log-enabled = false
+{limits}
 [monitor]
 store-enabled = false
 [http]
 bind-address = "{HOST}:{self.port}"
-auth-enabled = {str(auth).lower()}
+auth-enabled = {str(self._auth).lower()}
 log-enabled = false
 [logging]
 level = "error"

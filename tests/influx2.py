@@ -29,6 +29,12 @@ class Answer:
     body: object
     bad: str = ""
     headers: tuple[tuple[str, str], ...] = ()
+    is_json: bool = True  # else the text itself
+
+    @property
+    def text(self) -> str:
+        """Its body."""
+        return json.dumps(self.body) if self.is_json else str(self.body)
 
 
 class Influx2:
@@ -39,6 +45,8 @@ class Influx2:
         self.kept: dict[str, str] = {}  # series and time -> line: as a database does
         self.answers: deque[Answer] = deque()  # each once
         self.always: Answer | None = None
+        self.most = 1_000_000  # points; for more at once it takes for ever
+        self._ended = threading.Event()
         self.port = 0
         self._server: ThreadingHTTPServer | None = None
 
@@ -71,12 +79,14 @@ class Influx2:
             def log_message(self, *_: object) -> None:
                 """Nothing."""
 
+        self._ended.clear()
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
         self._server.daemon_threads = True
         self.port = self._server.server_port
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
+        self._ended.set()
         server, self._server = self._server, None
         if server is not None:
             server.shutdown()
@@ -84,12 +94,16 @@ class Influx2:
 
     def take(self, handler: BaseHTTPRequestHandler, write: Write) -> None:
         self.writes.append(write)
+        if len(write.lines) > self.most:
+            self._ended.wait(120)
+            handler.close_connection = True
+            return
         answer = self.answers.popleft() if self.answers else self.always
         if answer is not None and answer.bad not in "\n".join(write.lines):
             answer = None
         if answer is None:
             self.kept.update({line.split(" ", 1)[0] + line.rsplit(" ", 1)[1]: line for line in write.lines})
-        content = b"" if answer is None else json.dumps(answer.body).encode()
+        content = b"" if answer is None else answer.text.encode()
         handler.send_response(204 if answer is None else answer.status)
         for name, value in () if answer is None else answer.headers:
             handler.send_header(name, value)

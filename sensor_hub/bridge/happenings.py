@@ -6,10 +6,11 @@ What the journal does not have (a handler that is gone, a value that grows old) 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from sensor_hub import logs, wire
+from sensor_hub.bridge.outbox import ERROR_GOES_ON, TELEMETRY_ROW
 from sensor_hub.clock import Clock
 from sensor_hub.config.model import HubConfig, SensorConfig
 from sensor_hub.errors import HandlerUnreachable, SensorUnavailable, TransportDown
@@ -45,6 +46,7 @@ class Happenings:
         self._interval_s, self._clock = hub.update_interval_s, clock
         self._devices = {sensor.sensor_id: _Device(sensor) for sensor in devices}
         self._had = ""
+        self.missed = 0  # entries that the journal no longer had, since there is a mark
         self._began_at: float | None = None  # monotonic
         self._from: datetime | None = None  # what happened before is no news
         self.connected = False  # whether anybody can hear that an error goes on
@@ -59,6 +61,8 @@ class Happenings:
             return ""
         self._had = str(kept["had"])
         self._from = _moment(kept.get("from"))
+        missed = kept.get("missed")
+        self.missed = missed if isinstance(missed, int) else 0
         told, errors = kept.get("told"), kept.get("errors")
         for device in self._devices.values():
             device.is_followed = True
@@ -84,13 +88,15 @@ class Happenings:
             name: [*device.told] for name, device in self._devices.items() if device.told
         }
         since = self._from.isoformat() if self._from is not None else None
-        return wire.dumps({"had": self._had, "from": since, "told": told, "errors": errors})
+        return wire.dumps(
+            {"had": self._had, "from": since, "missed": self.missed, "told": told, "errors": errors}
+        )
 
     def news(self, news: News) -> list[Item]:
         """What the aggregator tells: each entry of its journal, then the board."""
         self._begin()
         items = [item for entry in news.entries for item in self._entry(entry)]
-        self._had = news.mark
+        self._had, self.missed = news.mark, self.missed + news.missed
         return items + self.board(news.changes)
 
     def _begin(self) -> None:
@@ -151,10 +157,12 @@ class Happenings:
             device.error = None
             return []
         kind = (fault.code, _severity(fault, snapshot.status))
-        if kind == device.error and not (self.connected and self._is_due(device, at)):
+        goes_on = kind == device.error
+        if goes_on and not (self.connected and self._is_due(device, at)):
             return []
         device.error, device.error_at = kind, at
-        return [error_item(device.config.sensor_id, fault.code, fault.message, kind[1], at)]
+        item = error_item(device.config.sensor_id, fault.code, fault.message, kind[1], at)
+        return [replace(item, kind=ERROR_GOES_ON) if goes_on else item]
 
     def _is_due(self, device: _Device, at: datetime) -> bool:
         """That an error goes on is said once per update interval; a clock that was set must not silence it."""
@@ -175,7 +183,7 @@ def error_item(device_id: str, code: str, message: str, severity: str, at: datet
 
 def telemetry_item(device_id: str, metrics: Mapping[str, Json], at: datetime) -> Item:
     """What was counted of a device."""
-    return _item("telemetry", device_id, at, metrics=dict(metrics))
+    return _item(TELEMETRY_ROW, device_id, at, metrics=dict(metrics))
 
 
 def _item(kind: str, device_id: str, at: datetime, **body: Json) -> Item:

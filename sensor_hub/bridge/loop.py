@@ -33,6 +33,7 @@ TELEMETRY_S = 60.0
 RETAINED_S = 5.0  # how long after the first connect leftovers of earlier configurations are looked for
 HANDLERS_PATIENCE_S = 10.0
 MAX_WAITING_REQUESTS = 20_000
+MAX_WAITING_NEWS = 20  # a thousand entries each at most; more wait in the journal, which is bounded
 WATCHED = "mqtt"  # the output whose connection `sensor-hub health` asks about
 
 
@@ -74,6 +75,7 @@ class Bridge:
         self._hub, self._aggregator, self._output, self._clock = hub, aggregator, output, clock
         self._topics = Topics(hub.mqtt.base_topic, hub.instance_id)
         self._inbox: queue.SimpleQueue[_Inner] = queue.SimpleQueue()
+        self._room_for_news = threading.Semaphore(MAX_WAITING_NEWS)
         self._stopping = threading.Event()
         self._outbox = Outbox(hub, self._topics, output, clock)
         self._states = StatePublisher(hub, self._topics, output.publish, clock, output.name)
@@ -98,6 +100,7 @@ class Bridge:
     def run(self) -> None:
         """Wait for the services, connect, then follow and answer until stopped."""
         self._had = Had.load(self._happenings.load(self._outbox.start()))
+        self._outbox.missed = self._happenings.missed
         threads.start("readiness", self._start_when_ready, self._stopping)
         self._telemetry_at = self._clock.monotonic() + TELEMETRY_S
         while not self._stopping.is_set():
@@ -115,6 +118,7 @@ class Bridge:
             except Exception:
                 # Top of the loop: one defect must not silence every device.
                 log.exception("bridge failed to handle an event", kind=type(event).__name__)
+        self._keep_place()
         self._outbox.stop()
         self._output.stop()
         self._outbox.close()
@@ -148,8 +152,15 @@ class Bridge:
 
     def _follow(self) -> None:
         self._aggregator.follow_journal(
-            lambda news: self._put(_News(news)), lambda e: self._put(_Lost(e)), self._stopping, self._had
+            self._take_news, lambda e: self._put(_Lost(e)), self._stopping, self._had
         )
+
+    def _take_news(self, news: News) -> None:
+        """Waits while the loop has enough to do."""
+        while not self._room_for_news.acquire(timeout=TICK_S):
+            if self._stopping.is_set():
+                return
+        self._put(_News(news))
 
     def _say_waiting(self, reason: str) -> None:
         passes, _ = self._overflow.passes("waiting")
@@ -165,8 +176,11 @@ class Bridge:
     def _handle(self, event: _Inner) -> None:
         match event:
             case _News(news):
+                self._room_for_news.release()
+                items = self._happenings.news(news)
                 self._states.changed(news.changes)
-                self._keep(self._happenings.news(news))
+                self._keep(items)
+                self._note_loss(news.missed)
             case _Lost(error):
                 self._say_unreadable(error)
                 self._keep(self._happenings.board(self._states.lost(error)))
@@ -205,6 +219,19 @@ class Bridge:
         if items or is_first:
             self._is_marked = self._is_marked or is_first
             self._outbox.put(items, self._happenings.mark())
+
+    def _keep_place(self, items: Sequence[Item] = ()) -> None:
+        """How far the journal was read, from time to time: what was had is not read again, nor taken for missed."""
+        self._outbox.put(items, self._happenings.mark() if self._happenings.is_read else None)
+
+    def _note_loss(self, missed: int) -> None:
+        self._outbox.missed = self._happenings.missed
+        if missed:
+            self._keep_place()
+            passes, _ = self._overflow.passes("missed")
+            if passes:
+                words, total = "entries of the journal were missed, events may be", self._happenings.missed
+                log.error(words, count=missed, total=total)
 
     def _tick(self) -> None:
         now = self._clock.monotonic()
@@ -287,7 +314,7 @@ class Bridge:
 
     def _publish_telemetry(self, rows: dict[str, Json]) -> None:
         now, queues = self._clock.now(), self._queue_metrics()
-        self._keep(
+        self._keep_place(
             [
                 telemetry_item(device_id, {**metrics, **queues}, now)
                 for device_id, metrics in rows.items()
@@ -304,6 +331,7 @@ class Bridge:
             "queue_depth": sum(found for row in rows if isinstance(found := row.get("depth"), int)),
             "queue_oldest_s": max(oldest, default=None),
             "queue_dropped": sum(found for row in rows if isinstance(found := row.get("dropped"), int)),
+            "queue_missed": sum(found for row in rows if isinstance(found := row.get("missed"), int)),
         }
 
     def _clear_leftover(self, topic: str) -> None:

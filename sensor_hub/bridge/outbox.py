@@ -6,6 +6,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 from sensor_hub import logs, threads
 from sensor_hub.clock import Clock
@@ -13,12 +14,18 @@ from sensor_hub.config.model import HubConfig
 from sensor_hub.outputs.base import Message, Output
 from sensor_hub.outputs.topics import Topics
 from sensor_hub.readings import Json
-from sensor_hub.store import Store, path_for
+from sensor_hub.store import Queue, Store, path_for
 from sensor_hub.store_file import Item, Limits, Queued
+from sensor_hub.store_queue import total
 
 log = logs.get(__name__)
 
-PROCESS, QUEUE = "mqtt-bridge", "mqtt"
+PROCESS = "mqtt-bridge"
+# The queues, each with its own limits. In the one of events and errors, versions before had all kinds: what they left
+# is sent from there.
+EVENTS, ANSWERS, TELEMETRY = "mqtt", "answers", "telemetry"
+ANSWER_LIMITS = Limits(10_000, 8 * 1024 * 1024)  # they are for five minutes
+TELEMETRY_SHARE = 4  # it gets a quarter of what events may take, beside that
 # Messages of the queue under way at once: fewer than paho sends unacknowledged (20), so that a state never waits
 # behind more than these, however many old events there are.
 WINDOW = 10
@@ -26,14 +33,47 @@ BATCH = 100  # entries read from the disk at once
 ANSWER_EXPIRES_S = 300.0  # who asked is told at most so late; as long as the id of a command is remembered
 LOOK_S = 1.0  # what nobody tells of (a connection, a disk that is back) is noticed within this
 
-# Kinds of entries beside these: event, error, telemetry. A group's answer has its id as `device_id`.
-ANSWER, GROUP_ANSWER = "answer", "group_answer"
+# Kinds of entries beside these: event, error. A group's answer has its id as `device_id`.
+ANSWER, GROUP_ANSWER, TELEMETRY_ROW = "answer", "group_answer", "telemetry"
+ERROR_GOES_ON = "error_goes_on"  # kept as an error
+_QUEUE_OF = {ANSWER: ANSWERS, GROUP_ANSWER: ANSWERS, TELEMETRY_ROW: TELEMETRY}
+_CAN_WAIT = (TELEMETRY_ROW, ERROR_GOES_ON)  # for the commit of the second; a kill may cost what came in it
+
+
+@dataclass(eq=False, slots=True)
+class _Source:
+    """A queue, and what was read of it and not sent."""
+
+    queue: Queue
+    next: deque[Queued] = field(default_factory=deque)
+    last: int = 0  # the id up to which entries were read
+    may_be_more: bool = True  # above that
+
+    def take(self) -> Queued | None:
+        """The next entry, once."""
+        if not self.next and self.may_be_more:
+            found = self.queue.peek(BATCH, after=self.last)
+            self.may_be_more = len(found) == BATCH
+            self.next.extend(found)
+            self.last = found[-1].id if found else self.last
+        return self.next.popleft() if self.next else None
+
+
+@dataclass(eq=False, slots=True)
+class _Sending:
+    """An entry under way."""
+
+    source: _Source
+    id: int
+    rest: list[Message]  # not handed over yet
+    owed: int  # messages that are not acknowledged
 
 
 class Outbox:
-    """`put` is thread-safe and never waits; a thread of its own sends. In order, at least once.
+    """`put` is thread-safe and never waits; a thread of its own sends: answers, then events and errors, then telemetry.
 
-    An entry that comes again is the same to the byte: its topic and its timestamp are its identity.
+    Each in the order put, at least once. An entry that comes again is the same to the byte: its topic and its timestamp
+    are its identity.
     """
 
     def __init__(self, hub: HubConfig, topics: Topics, output: Output, clock: Clock) -> None:
@@ -41,29 +81,40 @@ class Outbox:
         self._topics, self._output, self._clock = topics, output, clock
         self._source = hub.instance_id
         self._store = Store(path_for(hub, PROCESS), clock)
-        self._queue = self._store.queue(QUEUE, Limits(hub.queue_entries, hub.queue_bytes))
+        entries, size = hub.queue_entries, hub.queue_bytes
+        limits = {
+            ANSWERS: ANSWER_LIMITS,
+            EVENTS: Limits(entries, size),
+            TELEMETRY: Limits(max(1, entries // TELEMETRY_SHARE), size // TELEMETRY_SHARE),
+        }
+        # In the order in which they are looked at.
+        self._sources = {name: _Source(self._store.queue(name, each)) for name, each in limits.items()}
         self._told: queue.SimpleQueue[int | None] = queue.SimpleQueue()  # acknowledged numbers; None: look
-        self._next: deque[Queued] = deque()  # read from the disk, not sent
-        self._last = 0  # the id up to which entries were read
-        self._may_be_more = True  # above that
-        self._under_way: dict[int, int] = {}  # number of a message -> id of its entry
-        self._owed: dict[int, int] = {}  # id of an entry -> its messages that are not acknowledged
-        self._rest: list[Message] = []  # of the entry that is being sent
+        self._claimed: dict[int, None] = {}  # numbers that were told, and are not confirmed
+        self._sending: _Sending | None = None  # what the output did not take all of
+        self._under_way: dict[int, _Sending] = {}  # by the numbers of messages
+        self.missed = 0  # what the journal no longer had; counted by who follows it
         self._expired = 0
         self._expiry_told = logs.OncePerMinute()
         self._stopping, self._stopped = threading.Event(), threading.Event()
 
     def start(self) -> str:
-        """Open the queue and begin to send when the output is connected. The mark that was kept last."""
+        """Open the queues and begin to send when the output is connected. The mark that was kept last."""
         self._store.start()
-        self._queue.when_committed(self.look)
+        events = self._sources[EVENTS].queue
+        events.when_committed(self.look)
         self._output.when_acknowledged(self._told.put)
         threads.start("outbox", self._run, self._stopping)
-        return self._queue.mark
+        return events.mark
 
     def put(self, items: Sequence[Item], mark: str | None = None) -> None:
-        """Keep them, and send them in this order. `mark` is kept with them or not at all."""
-        self._queue.put(items, mark, at_once=True)
+        """Keep them, and send each kind in this order. `mark` is kept with events and errors, or not at all."""
+        for name, source in self._sources.items():
+            ours = [each for each in items if _QUEUE_OF.get(each.kind, EVENTS) == name]
+            its_mark = mark if name == EVENTS else None
+            if ours or its_mark is not None:
+                at_once = not items or any(each.kind not in _CAN_WAIT for each in ours)
+                source.queue.put([_kept(each) for each in ours], its_mark, at_once=at_once)
         if self._store.problem:  # else the store tells when they are on the disk
             self.look()
 
@@ -72,8 +123,9 @@ class Outbox:
         self._told.put(None)
 
     def figures(self) -> dict[str, Json]:
-        """How the queue is; `expired`: answers that were given up since the start."""
-        return {**self._queue.figures().body(), "expired": self._expired}
+        """How the queues are together; `expired`: answers that were given up since the start; `missed`."""
+        found = total([source.queue.figures() for source in self._sources.values()])
+        return {**found.body(), "expired": self._expired, "missed": self.missed}
 
     def stop(self) -> None:
         """Send nothing more."""
@@ -94,63 +146,70 @@ class Outbox:
 
     def _take_acknowledgements(self, within_s: float) -> None:
         """Those that have come, or the first to come in that time; none is a reason to look, too."""
-        done: list[int] = []
         try:
             number = self._told.get(timeout=within_s)
         except queue.Empty:
             number = None
         try:
             while True:
-                self._may_be_more = self._may_be_more or number is None
-                entry_id = None if number is None else self._under_way.pop(number, None)
-                if entry_id is not None and self._is_done(entry_id):
-                    done.append(entry_id)
+                self._note(number)
                 number = self._told.get_nowait()
         except queue.Empty:
-            self._queue.ack(done)
+            pass
+        for number in [each for each in self._claimed if self._output.confirms(each)]:
+            del self._claimed[number]
+            sending = self._under_way.pop(number)
+            sending.owed -= 1
+            if not sending.owed:
+                sending.source.queue.ack([sending.id])
 
-    def _is_done(self, entry_id: int) -> bool:
-        self._owed[entry_id] -= 1
-        if self._owed[entry_id]:
-            return False
-        del self._owed[entry_id]
-        return True
+    def _note(self, number: int | None) -> None:
+        if number is None:
+            for source in self._sources.values():
+                source.may_be_more = True
+        elif number in self._under_way:
+            self._claimed[number] = None
 
     def _send(self) -> None:
         while self._output.connected and len(self._under_way) < WINDOW and not self._stopping.is_set():
-            if not self._next and not self._read():
+            self._sending = self._sending or self._next()
+            if self._sending is None or not self._hand_over(self._sending):
                 return
-            try:
-                if not self._hand_over(self._next[0]):
-                    return
-            except ValueError as error:  # what can never be sent must not stop all that comes after it
-                log.error("an entry of the queue cannot be sent", reason=str(error))
-                self._queue.ack([self._next[0].id])
-            self._next.popleft()
+            self._sending = None
 
-    def _read(self) -> bool:
-        if self._may_be_more:
-            found = self._queue.peek(BATCH, after=self._last)
-            self._may_be_more = len(found) == BATCH
-            self._next.extend(found)
-            self._last = found[-1].id if found else self._last
-        return bool(self._next)
+    def _next(self) -> _Sending | None:
+        """The first entry of the first queue that has one."""
+        for source in self._sources.values():
+            while (entry := source.take()) is not None:
+                if self._is_too_late(entry):
+                    source.queue.ack([entry.id])
+                    continue
+                try:
+                    messages = self._messages(entry.item)
+                except ValueError as error:
+                    self._refuse(source, entry.id, error)
+                    continue
+                return _Sending(source, entry.id, messages, len(messages))
+        return None
 
-    def _hand_over(self, entry: Queued) -> bool:
-        """Whether all of its messages are under way."""
-        if entry.id not in self._owed:
-            if self._is_too_late(entry):
-                self._queue.ack([entry.id])
-                return True
-            self._rest = self._messages(entry.item)
-            self._owed[entry.id] = len(self._rest)
-        while self._rest:
-            number = self._output.hand_over(self._rest[0])
-            if number is None:
-                return False
-            self._under_way[number] = entry.id
-            del self._rest[0]
+    def _hand_over(self, sending: _Sending) -> bool:
+        """Whether it is out of our hands."""
+        try:
+            while sending.rest:
+                number = self._output.hand_over(sending.rest[0])
+                if number is None:
+                    return False
+                self._under_way[number] = sending
+                del sending.rest[0]
+        except ValueError as error:
+            self._refuse(sending.source, sending.id, error)
         return True
+
+    @staticmethod
+    def _refuse(source: _Source, entry_id: int, error: ValueError) -> None:
+        """What can never be sent must not stop all that comes after it."""
+        log.error("an entry of the queue cannot be sent", reason=str(error))
+        source.queue.ack([entry_id])
 
     def _is_too_late(self, entry: Queued) -> bool:
         age_s = self._clock.now().timestamp() - entry.at
@@ -178,3 +237,7 @@ class Outbox:
                 return [Message(self._topics.group_response(device_id), payload)]
             case leaf:
                 return [Message(self._topics.device(device_id, leaf), payload)]
+
+
+def _kept(item: Item) -> Item:
+    return replace(item, kind="error") if item.kind == ERROR_GOES_ON else item

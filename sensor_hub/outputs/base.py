@@ -90,7 +90,13 @@ class Output(Protocol):
         """
 
     def when_acknowledged(self, call: Callable[[int], None]) -> None:
-        """`call` for each message that the receiver has acknowledged, on a foreign thread: it must not wait."""
+        """`call` for each message that the receiver seems to have acknowledged, on a foreign thread: it must not wait.
+
+        Whoever handed it over then asks `confirms`, again after a while if it does not.
+        """
+
+    def confirms(self, number: int) -> bool:
+        """Whether the message of that number is acknowledged. For the thread that hands over; hardly waits."""
 
     def listen(self, topic_filter: str) -> None:
         """Report messages outside the instance's topics as Heard events, also after a reconnect."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from sensor_hub import logs, wire
 from sensor_hub.clock import Clock
-from sensor_hub.outputs.sink import Message, NotTakenError, Sink
+from sensor_hub.outputs.counts import CountedQueue, Counts
+from sensor_hub.outputs.sink import Message, NotTakenError, Refused, Sink
 from sensor_hub.readings import Json
-from sensor_hub.store import Queue
 from sensor_hub.store_file import Queued
 from sensor_hub.store_queue import Figures
 
@@ -32,15 +32,12 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How an output is. Counts are since its process began."""
+    """How an output is."""
 
     state: State
     since: datetime
     problem: str  # why nothing is delivered
-    sent: int  # messages that the receiver has, those it refused not among them
-    refused: int  # it will never take
-    missed: int  # were taken and never came here
-    interrupted: int  # times that the aggregator's last words may have been lost
+    counts: Counts
     queue: Figures
     store_problem: str  # why the queue is in memory
 
@@ -50,10 +47,7 @@ class Report:
             "state": str(self.state),
             "since": wire.timestamp_text(self.since),
             "problem": self.problem,
-            "sent": self.sent,
-            "refused": self.refused,
-            "missed": self.missed,
-            "interrupted": self.interrupted,
+            **asdict(self.counts),
             "queue": self.queue.body(),
             "store_problem": self.store_problem,
         }
@@ -66,16 +60,18 @@ class Delivery:
         self,
         output_id: str,
         sink: Sink,
-        queue: Queue,
+        queue: CountedQueue,
         message_of: Callable[[Queued], Message],
         clock: Clock,
     ) -> None:
         """`message_of` raises ValueError for an entry that is none; it is dropped."""
-        self.queue, self._sink, self._message_of, self._clock = queue, sink, message_of, clock
+        self.queue, self._sink, self._message_of, self._clock = queue.queue, sink, message_of, clock
+        self._counted = queue
         self._output_id = output_id
         self._woken = threading.Event()
         self._state, self._since, self._problem = State.WAITING, clock.now(), ""
-        self._sent = self._refused = 0
+        self._unreadable = ""  # why an entry of the queue was no message
+        self._defect = ""  # of the sink, the last one that was told with its trace
         self._often, self._repeat = logs.OncePerMinute(), logs.OncePerMinute(REPEAT_S)
         self._pause_s = 0.0
 
@@ -83,16 +79,13 @@ class Delivery:
         """Something was put, or it shall stop."""
         self._woken.set()
 
-    def report(self, missed: int, interrupted: int, store_problem: str) -> Report:
-        """How it is, with what others know."""
+    def report(self, store_problem: str) -> Report:
+        """How it is, with what its store says."""
         return Report(
             self._state,
             self._since,
             self._problem,
-            self._sent,
-            self._refused,
-            missed,
-            interrupted,
+            self._counted.counts,
             self.queue.figures(),
             store_problem,
         )
@@ -128,24 +121,40 @@ class Delivery:
     def _deliver(self, batch: Sequence[Queued]) -> float | None:
         """The pause before the next try; None when all is well."""
         messages = [each for each in map(self._read, batch) if each is not None]
+        unreadable = len(batch) - len(messages)
         try:
-            refused = self._sink.send(messages) if messages else None
+            refused = self._send(messages) if messages else None
         except NotTakenError as error:
             return self._failed(error)
-        self.queue.ack([each.id for each in batch])
-        self._succeeded()
-        self._sent += len(messages) - (refused.count if refused else 0)
+        count = refused.count if refused else 0
+        self._succeeded(len(batch))
+        self._counted.ack([each.id for each in batch], sent=len(messages) - count, refused=count + unreadable)
+        if unreadable:
+            self._tell_refused(unreadable, self._unreadable)
         if refused is not None:
-            self._refused += refused.count
             self._tell_refused(refused.count, refused.reason)
         return None
+
+    def _send(self, messages: Sequence[Message]) -> Refused | None:
+        """Raises NotTakenError, also for a defect of the sink: what waits stays in the queue, and that grows."""
+        try:
+            return self._sink.send(messages)
+        except NotTakenError:
+            raise
+        except OSError as error:
+            raise NotTakenError(str(error) or type(error).__name__) from error
+        except Exception as error:
+            kind = type(error).__name__
+            if kind != self._defect:
+                self._defect = kind
+                log.exception("output failed unexpectedly", output=self._output_id)
+            raise NotTakenError(f"internal error ({kind}), see the log") from error
 
     def _read(self, queued: Queued) -> Message | None:
         try:
             return self._message_of(queued)
         except ValueError as error:
-            self._refused += 1
-            self._tell_refused(1, f"queued reading cannot be read: {error}")
+            self._unreadable = f"queued reading cannot be read: {error}"
             return None
 
     def _tell_refused(self, count: int, reason: str) -> None:
@@ -155,16 +164,16 @@ class Delivery:
                 "readings refused for good",
                 output=self._output_id,
                 count=count,
-                total=self._refused,
+                total=self._counted.counts.refused,
                 reason=reason,
             )
 
-    def _succeeded(self) -> None:
+    def _succeeded(self, count: int) -> None:
         if self._state is not State.UP:
-            queued = self.queue.figures().depth
+            queued = max(0, self.queue.figures().depth - count)
             log.info("output delivers", output=self._output_id, queued=queued)
             self._turn(State.UP, "")
-        self._pause_s = 0.0
+        self._pause_s, self._defect = 0.0, ""
 
     def _failed(self, error: NotTakenError) -> float:
         reason = str(error)

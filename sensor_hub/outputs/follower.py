@@ -19,10 +19,11 @@ from sensor_hub.crew.messages import Request
 from sensor_hub.errors import HubError, TransportDown
 from sensor_hub.journal import Had, News
 from sensor_hub.outputs import OUTPUTS
+from sensor_hub.outputs.counts import CountedQueue
 from sensor_hub.outputs.delivery import Delivery, Report
 from sensor_hub.outputs.sink import NO_INFO, Message, Sink
 from sensor_hub.readings import Entry, Json
-from sensor_hub.store import Queue, Store
+from sensor_hub.store import Store
 from sensor_hub.store_file import Item, Limits, Queued
 
 log = logs.get(__name__)
@@ -95,7 +96,6 @@ class FollowerHost(Host):
         self._delivery: Delivery | None = None
         self._closing = threading.Lock()  # held while something is put, and when nothing may be any more
         self._often = logs.OncePerMinute()
-        self._missed = self._interrupted = 0
 
     @property
     def pid(self) -> int:
@@ -107,7 +107,7 @@ class FollowerHost(Host):
         output = self._setup.output
         self._store.start()
         try:
-            queue = self._store.queue(QUEUE, Limits(output.queue_entries, output.queue_bytes))
+            queue = CountedQueue(self._store.queue(QUEUE, Limits(output.queue_entries, output.queue_bytes)))
             sink = self._setup.sinks[output.output_type](
                 output, self._setup.instance_id, self._setup.queue_file.parent
             )
@@ -126,12 +126,12 @@ class FollowerHost(Host):
                 self._store.close()
         return "it was told to stop"
 
-    def _follow(self, queue: Queue, wake: Callable[[], None]) -> None:
+    def _follow(self, queue: CountedQueue, wake: Callable[[], None]) -> None:
         client = AggregatorClient(self._setup.aggregator_url, self._setup.instance_id)
         take = partial(self._take, queue, wake)
-        client.follow_journal(take, self._lost, self._stopping, Had.load(queue.mark))
+        client.follow_journal(take, self._lost, self._stopping, Had.load(queue.had))
 
-    def _take(self, queue: Queue, wake: Callable[[], None], news: News) -> None:
+    def _take(self, queue: CountedQueue, wake: Callable[[], None], news: News) -> None:
         devices = self._setup.devices
         items = [
             item_of(entry, devices[entry.snapshot.device_id])
@@ -141,22 +141,28 @@ class FollowerHost(Host):
         with self._closing:
             if self._stopping.is_set():
                 return
-            queue.put(items, mark=news.mark)
-        self._note_loss(news)
+            queue.put(items, news.mark, missed=news.missed, interrupted=int(news.is_anew))
+        if news.missed:
+            self._tell_loss(news.missed, queue.counts.missed)
         wake()
         if len(news.entries) < PAGE:
             self._stopping.wait(PACE_S)
         elif not self._store.problem:
-            queue.flush(CATCHES_UP_WITHIN_S)  # the journal can wait; memory has room for some pages only
+            queue.queue.flush(
+                CATCHES_UP_WITHIN_S
+            )  # the journal can wait; memory has room for some pages only
 
-    def _note_loss(self, news: News) -> None:
-        self._missed += news.missed
-        self._interrupted += news.is_anew
-        if news.missed:
-            passes, _ = self._often.passes("missed")
-            if passes:
-                output_id = self._setup.output.output_id
-                log.error("readings were missed", output=output_id, count=news.missed, total=self._missed)
+    def _tell_loss(self, count: int, total: int) -> None:
+        """Nobody knows of which devices they were, nor whether they were readings."""
+        passes, _ = self._often.passes("missed")
+        if passes:
+            output_id = self._setup.output.output_id
+            log.error(
+                "entries of the journal were missed, readings may be",
+                output=output_id,
+                count=count,
+                total=total,
+            )
 
     def _lost(self, error: HubError) -> None:
         passes, _ = self._often.passes(error.code)
@@ -183,7 +189,7 @@ class FollowerHost(Host):
         return None if self._delivery is None else self._report(self._delivery)
 
     def _report(self, delivery: Delivery) -> Report:
-        return delivery.report(self._missed, self._interrupted, self._store.problem)
+        return delivery.report(self._store.problem)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from sensor_hub.crew.messages import Request
 from sensor_hub.crew.worker import Worker
 from sensor_hub.outputs.delivery import Report
 from sensor_hub.outputs.follower import FollowerHost, FollowerJob, FollowerSetup
+from sensor_hub.outputs.forgotten_queues import look_after_forgotten
 from sensor_hub.readings import Json
 from sensor_hub.sources import sources
 from sensor_hub.store import path_for
@@ -22,6 +23,13 @@ log = logs.get(__name__)
 SERVICE = "mqtt-bridge"  # whose logs they write
 STOPS_WITHIN_S = 1.5
 TELL_S = 2.0
+_STALE = (
+    "state",
+    "since",
+    "problem",
+    "store_problem",
+    "pid",
+)  # in the last word of a worker that says nothing now
 
 
 def setup_of(hub: HubConfig, output: OutputConfig) -> FollowerSetup:
@@ -51,11 +59,12 @@ class Followers:
 
     def __init__(self, hub: HubConfig, clock: Clock) -> None:
         """Start nothing."""
-        self._clock, self._instance_id = clock, hub.instance_id
+        self._clock, self._hub, self._instance_id = clock, hub, hub.instance_id
         self._often = logs.OncePerMinute()
         self._log_setup = LogSetup(SERVICE, hub.log_level, hub.log_format, str(hub.timezone))
         self._outputs = [each for each in hub.outputs if each.enabled]
         self._workers = {each.output_id: self._worker(setup_of(hub, each)) for each in self._outputs}
+        self._last: dict[str, dict[str, Json]] = {}  # what each has said last
         self._stopping, self._stopped = threading.Event(), threading.Event()
         self._ender: threading.Thread | None = None
 
@@ -72,6 +81,7 @@ class Followers:
         for worker in self._workers.values():
             worker.start()
         self._ender = threads.start("outputs", self._tell_and_end, self._stopped)
+        threads.start("forgotten", lambda: look_after_forgotten(self._hub), self._stopping)
 
     def stop(self) -> None:
         """End them side by side, in the background; safe in a signal handler."""
@@ -90,13 +100,20 @@ class Followers:
     def _describe(self, output: OutputConfig) -> dict[str, Json]:
         worker = self._workers[output.output_id]
         found = worker.ask_at_once(lambda request_id, until: Request(request_id, until, True))
-        return {
+        facts: dict[str, Json] = {
             "type": output.output_type,
             "parallelism": str(output.parallelism),
             "pid": worker.pid,
             "restarts": worker.restarts,
-            **(found.body() if isinstance(found, Report) else {"state": "starting"}),
         }
+        if isinstance(found, Report):
+            self._last[output.output_id] = {**facts, **found.body()}
+            return self._last[output.output_id]
+        # What it has counted and what waits is true all the same: whoever adds that up sees no jump.
+        last = self._last.get(output.output_id, {})
+        is_deaf = facts["pid"] is not None and facts["pid"] == last.get("pid")
+        rest = {key: value for key, value in last.items() if key not in _STALE}
+        return {**rest, **facts, "state": "deaf" if is_deaf else "starting"}
 
     def _tell_and_end(self) -> None:
         while not self._stopping.wait(TELL_S):

@@ -6,40 +6,39 @@ A point is the same each time it is sent (series and time), so a batch may be se
 from __future__ import annotations
 
 import gzip
-import json
-import re
 import warnings
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import requests
 from urllib3.exceptions import InsecureRequestWarning
 
+from sensor_hub.config import values
 from sensor_hub.config.model import OutputConfig
+from sensor_hub.errors import Problem
+from sensor_hub.outputs.influxdb_answers import (
+    Fault,
+    dropped_in,
+    fault_of,
+    in_words,
+    reason_of,
+    retry_after_s,
+    shortened,
+)
 from sensor_hub.outputs.influxdb_settings import InfluxSettings, filled
 from sensor_hub.outputs.line_protocol import line
 from sensor_hub.outputs.sink import Batching, Message, NotTakenError, Refused, Sink
 from sensor_hub.readings import Json
 
 CONNECT_TIMEOUT_S = 5.0
-RETRY_AFTER_MAX_S = 300.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PER_MS = {"ns": 1_000_000, "us": 1000, "ms": 1}
 _SAME_MS = 1000  # entries of one device within a millisecond that stay apart
-# 1.x and 2.x keep what is good of a batch and say so; that other words are about points and not for the request is
-# known by these (400 also means a wrong database or a proxy, and those must not cost a single reading).
-_PARTIAL = re.compile(r"partial write:.*\bdropped=(\d+)", re.DOTALL)
-_POINTS = re.compile(
-    r"unable to parse|field type conflict|partial write|schema|line protocol|beyond retention|invalid (field|tag)",
-    re.IGNORECASE,
-)
-_ADVICE = {
-    401: "username and password, or token, are wrong or missing",
-    403: "the credentials may not write there",
-    404: "no such database, retention policy, bucket or organisation",
-}
+_SMALL = 4096  # bytes of a line; no database finds that too large, but a proxy that is set up wrongly may
+_PROMPT = 0.25  # of the time for an answer: then twice as many points are probably answered in time, too
+_STEADY = 8  # so many prompt answers one after the other, since "too slow" may be of another kind
 
 
 class InfluxDb(Sink):
@@ -53,11 +52,13 @@ class InfluxDb(Sink):
         self._options = InfluxSettings.model_validate(dict(output.options))
         self._instance_id = instance_id
         self._session: requests.Session | None = None
+        self._at_once = self._options.batch_size  # points that a slow database answers in time
+        self._prompt = 0  # answers one after the other to so many
 
     @property
     def batching(self) -> Batching:
-        """As configured."""
-        return Batching(self._options.batch_size, self._options.batch_age_s)
+        """As configured; fewer for a database that did not answer in time."""
+        return Batching(self._at_once, self._options.batch_age_s)
 
     def send(self, messages: Sequence[Message]) -> Refused | None:
         """Write a point for each."""
@@ -81,6 +82,7 @@ class InfluxDb(Sink):
             "target_transport": message.target_transport,
             "quality": message.quality,
             "unit": str(message.extra.get("unit", "")),
+            "emulated": "true" if message.extra.get("emulated") is True else "",
         }
         values = {name: value for name, value in message.data.items() if value is not None}
         fields: dict[str, Json] = {**values, "quality": message.quality} if values else {}
@@ -94,35 +96,43 @@ class InfluxDb(Sink):
         if session is not None:
             session.close()
 
+    @classmethod
+    def check(cls, output: OutputConfig) -> Iterator[Problem]:
+        """A CA file must be there at the start; one that is gone later is no reason for a worker to end."""
+        problems = list(super().check(output))
+        yield from problems
+        given = output.options.get("ca_cert")
+        if given is not None and not any(each.path == f"{output.path}.ca_cert" for each in problems):
+            try:
+                values.readable_file(given)
+            except values.BadValueError as error:
+                yield Problem(f"{output.path}.ca_cert", str(error))
+
     def _write(self, lines: Sequence[str]) -> list[Refused]:
         """Write what can be; a batch that is refused as a whole for one of its points is written in halves."""
         if not lines:
             return []
-        response = self._post("\n".join(lines).encode())
+        response = self._post("\n".join(lines).encode(), len(lines))
         if 200 <= response.status_code < 300:
             return []
-        reason = reason_of(response)
-        if response.status_code in (400, 422) and (found := _PARTIAL.search(reason)):
-            # Of lines that it cannot parse, 1.x says that it dropped none.
-            return [Refused(int(found[1]) or max(1, reason.count("unable to parse")), shortened(reason))]
-        splits = response.status_code == 413 or (
-            response.status_code in (400, 422) and _POINTS.search(reason) is not None
-        )
-        if not splits:
-            raise NotTakenError(_in_words(response, reason), _retry_after_s(response))
+        reason, fault = reason_of(response), fault_of(response)
+        if fault is Fault.REQUEST or (fault is Fault.SIZE and len(lines) == 1 and len(lines[0]) < _SMALL):
+            raise NotTakenError(in_words(response, reason), retry_after_s(response))
+        if fault is Fault.SOME_POINTS:
+            return [Refused(dropped_in(reason), shortened(reason))]
         if len(lines) == 1:
             return [Refused(1, shortened(reason))]
         middle = len(lines) // 2
         return self._write(lines[:middle]) + self._write(lines[middle:])
 
-    def _post(self, body: bytes) -> requests.Response:
+    def _post(self, body: bytes, points: int) -> requests.Response:
         options = self._options
         headers = {"Content-Type": "text/plain; charset=utf-8"}
         if options.gzip:
             body, headers["Content-Encoding"] = gzip.compress(body, 5, mtime=0), "gzip"
         self._session = self._session or self._new_session()
         try:
-            return self._session.post(
+            response = self._session.post(
                 options.url + ("/api/v2/write" if options.bucket else "/write"),
                 params=self._params(),
                 data=body,
@@ -130,9 +140,21 @@ class InfluxDb(Sink):
                 timeout=(min(CONNECT_TIMEOUT_S, options.timeout_s), options.timeout_s),
                 allow_redirects=False,
             )
-        except requests.RequestException as error:
+        except OSError as error:  # any RequestException is one, and a CA file that is gone
             self.close()
+            if _is_slow(error):
+                self._at_once, self._prompt = max(1, points // 2), 0
             raise NotTakenError(_unreachable(error, options.timeout_s)) from error
+        self._answered_within(response.elapsed.total_seconds(), points)
+        return response
+
+    def _answered_within(self, seconds: float, points: int) -> None:
+        """More at once again for a database that has become faster."""
+        if points < self._at_once:
+            return
+        self._prompt = self._prompt + 1 if seconds < _PROMPT * self._options.timeout_s else 0
+        if self._prompt >= _STEADY:
+            self._at_once, self._prompt = min(self._options.batch_size, self._at_once * 2), 0
 
     def _params(self) -> Mapping[str, str]:
         options = self._options
@@ -172,44 +194,25 @@ def time_of(message: Message, precision: str) -> int:
     return moment if precision == "ms" else moment + int(message.id.rpartition("-")[2]) % _SAME_MS
 
 
-def reason_of(response: requests.Response) -> str:
-    """All that the database says, on one line; it has several forms for that."""
-    try:
-        body = response.json()
-    except ValueError:
-        body = None
-    text = ""
-    if isinstance(body, dict):
-        details = body.get("data")
-        parts = [body.get("error"), body.get("message"), json.dumps(details) if details else None]
-        text = ": ".join(str(part) for part in parts if part)
-    return " ".join((text or response.text[:1000]).split())
+def _is_slow(error: OSError) -> bool:
+    """It is there, and did not take the request or answer it in time."""
+    if isinstance(error, requests.ConnectTimeout):
+        return False
+    return isinstance(error, requests.Timeout) or isinstance(_innermost(error), TimeoutError)
 
 
-def shortened(reason: str) -> str:
-    """For a line of the log; what matters most is said first."""
-    return reason if len(reason) <= 300 else reason[:297] + "..."
-
-
-def _in_words(response: requests.Response, reason: str) -> str:
-    advice = _ADVICE.get(response.status_code)
-    said = f"HTTP {response.status_code}" + (f" {response.reason}" if response.reason else "")
-    return ": ".join(part for part in (said, advice, shortened(reason)) if part)
-
-
-def _retry_after_s(response: requests.Response) -> float | None:
-    try:
-        return min(RETRY_AFTER_MAX_S, max(0.0, float(response.headers.get("Retry-After", ""))))
-    except ValueError:
-        return None
-
-
-def _unreachable(error: requests.RequestException, timeout_s: float) -> str:
+def _unreachable(error: OSError, timeout_s: float) -> str:
+    if not isinstance(error, requests.RequestException):
+        return str(error)[:300]
     if isinstance(error, requests.Timeout):
         return f"no answer within {timeout_s:g} s"
     if isinstance(error, requests.exceptions.SSLError):
         return f"TLS: {error}"[:300]
-    innermost: BaseException = error
-    while (cause := innermost.__cause__ or innermost.__context__) is not None:
-        innermost = cause
+    innermost = _innermost(error)
     return f"not reachable: {getattr(innermost, 'strerror', None) or type(innermost).__name__}"
+
+
+def _innermost(error: BaseException) -> BaseException:
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return error

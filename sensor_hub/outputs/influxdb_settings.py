@@ -23,6 +23,7 @@ PLACEHOLDERS = (
     "target_transport",
     "quality",
     "unit",
+    "emulated",
     "name",
     "device_identifier",
     "manufacturer",
@@ -33,7 +34,7 @@ _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _BRACE = re.compile(r"[{}]")
 _NOT_A_TAG = ("time", "_field", "_measurement")  # InfluxDB refuses points that have them
 DEFAULT_TAGS: Mapping[str, str] = {
-    name: f"{{{name}}}" for name in ("device_id", "instance", "source_transport")
+    name: f"{{{name}}}" for name in ("device_id", "instance", "source_transport", "emulated")
 }
 
 Text = Annotated[str, read_as(values.text)]
@@ -75,7 +76,7 @@ class InfluxSettings(Settings):
     gzip: Flag = True
     timeout_s: Annotated[float, within(0.1, 300)] = 10.0
     verify_tls: Flag = True
-    ca_cert: Annotated[Path, read_as(values.readable_file)] | None = None
+    ca_cert: Annotated[Path, read_as(values.path)] | None = None  # whether it is there: InfluxDb.check
 
     @field_validator("url")
     @classmethod

@@ -20,6 +20,7 @@ from sensor_hub.config.model import HubConfig
 from sensor_hub.outputs.acknowledgements import Acknowledgements
 from sensor_hub.outputs.base import Connected, Disconnected, Event, Heard, Message, Request, Retained
 from sensor_hub.outputs.flapping import FIRST_PAUSE_S, Flapping
+from sensor_hub.outputs.paho_parts import HandedOver, chain, hang_up, words
 from sensor_hub.outputs.topics import REQUEST_FILTERS, RETAINED_FILTERS, Topics
 from shared.mqtt_client import MQTTClient
 
@@ -66,7 +67,7 @@ class PlatformMqtt:
         self._answered = self._accepted = False  # whether this attempt had its CONNACK, and a good one
         self._socket_error = ""  # what paho last met
         self._flapping = Flapping()
-        self._acknowledgements = Acknowledgements()
+        self._acknowledgements, self._handed_over = Acknowledgements(), HandedOver()
         self._silent = False
         self._publishing = threading.local()  # whether paho took the message of this thread
         self._often = logs.OncePerMinute()
@@ -88,6 +89,9 @@ class PlatformMqtt:
             return self._why
         if self._acknowledgements.asks(now):
             self._paho.unsubscribe(f"{self._topics.prefix}/sign-of-life")
+        if self._acknowledgements.is_stuck(now):
+            log.warning("a message is not acknowledged, it is sent again over a new connection")
+            hang_up(self._paho)
         return self._silence(self._acknowledgements.silent_s(now))
 
     def _silence(self, silent_s: float) -> str:
@@ -111,11 +115,11 @@ class PlatformMqtt:
         for topic in REQUEST_FILTERS:
             # Entered before connect(), so that the client subscribes too; the messages come to us instead.
             self._client.subscriptions[f"{self._topics.prefix}/{topic}"] = lambda *_: None
-        self._chain("on_connect", self._on_connect)
-        self._chain("on_disconnect", self._on_disconnect, first=True)
-        self._chain("on_subscribe", self._on_subscribe)
-        self._chain("on_unsubscribe", lambda *_: self._acknowledgements.answered(time.monotonic()))
-        self._chain("on_log", self._on_log)
+        chain(self._paho, "on_connect", self._on_connect)
+        chain(self._paho, "on_disconnect", self._on_disconnect, first=True)
+        chain(self._paho, "on_subscribe", self._on_subscribe)
+        chain(self._paho, "on_unsubscribe", lambda *_: self._acknowledgements.answered(time.monotonic()))
+        chain(self._paho, "on_log", self._on_log)
         self._wrap_connect()
         self._wrap_publish()
         self._paho.max_queued_messages_set(QUEUE_LIMIT)
@@ -141,11 +145,15 @@ class PlatformMqtt:
         if not self._connected:
             return None
         info = self._paho.publish(message.topic, message.payload.encode(), qos=1, retain=message.retain)
-        return None if info.rc == mqtt.MQTT_ERR_QUEUE_SIZE else info.mid
+        return None if info.rc == mqtt.MQTT_ERR_QUEUE_SIZE else self._handed_over.note(info)
+
+    def confirms(self, number: int) -> bool:
+        """For the thread that hands over."""
+        return self._handed_over.confirms(number)
 
     def when_acknowledged(self, call: Callable[[int], None]) -> None:
         """At each PUBACK."""
-        self._chain("on_publish", lambda *args: call(args[2]))
+        chain(self._paho, "on_publish", lambda *args: call(args[2]))
 
     def _drops(self, event: str, message: Message) -> bool:
         passes, held = (False, 0) if message.can_wait else self._often.passes(event)
@@ -234,28 +242,18 @@ class PlatformMqtt:
             info = publish(*args, **kwargs)
             if info.rc == mqtt.MQTT_ERR_SUCCESS:
                 self._publishing.taken = True
-                self._acknowledgements.sent(info, time.monotonic())
+                qos = kwargs.get("qos", args[2] if len(args) > 2 else 0)
+                self._acknowledgements.sent(info, time.monotonic(), survives=bool(qos))
             return info
 
         self._paho.publish = our_publish  # type: ignore[method-assign]
-
-    def _chain(self, name: str, ours: Callable[..., None], *, first: bool = False) -> None:
-        """Call the client's own callback and ours; both callback versions of paho pass through."""
-        theirs = getattr(self._paho, name) or (lambda *_: None)
-        callbacks = (ours, theirs) if first else (theirs, ours)
-
-        def both(*args: Any) -> None:
-            for callback in callbacks:
-                callback(*args)
-
-        setattr(self._paho, name, both)
 
     # -- paho's thread ------------------------------------------------------------------------------------------
 
     def _on_connect(self, _client: Any, _userdata: Any, _flags: Any, reason: Any, *_: Any) -> None:
         self._answered = True
         if getattr(reason, "is_failure", reason != 0):
-            self._tell("the broker refuses the connection", _words(reason, mqtt.connack_string))
+            self._tell("the broker refuses the connection", words(reason, mqtt.connack_string))
             return
         self._accepted = True
         self._flapping.connected(time.monotonic())
@@ -288,7 +286,7 @@ class PlatformMqtt:
         answered, self._answered = self._answered, False
         accepted, self._accepted = self._accepted, False
         word = reason[1] if len(reason) > 1 else reason[0]
-        text = _words(word, mqtt.error_string)
+        text = words(word, mqtt.error_string)
         stood, self._connected = self._connected, False
         if accepted and not self._stopping.is_set() and getattr(word, "is_failure", word != 0):
             self._lost(text)
@@ -340,8 +338,3 @@ class PlatformMqtt:
     def _lets_client_say(self, record: logging.LogRecord) -> bool:
         """Filter of the client's own log: connecting is told here, anything else once a minute."""
         return self._connected and self._often.passes(record.getMessage())[0]
-
-
-def _words(reason: Any, of_number: Callable[[Any], str]) -> str:
-    """Why, for people: callbacks of version 1 have a number, those of version 2 an object that says it."""
-    return of_number(reason) if isinstance(reason, int) else str(reason)

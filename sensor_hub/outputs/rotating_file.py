@@ -16,6 +16,7 @@ from pathlib import Path
 from sensor_hub.clock import Clock
 
 _ASIDE = re.compile(r"\.\d{8}T\d{6}\.\d{6}Z")
+_PRIVATE = 0o600  # readings are not for everybody on the machine
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -97,7 +98,7 @@ class RotatingFile:
             return self._descriptor
         self.close()
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._descriptor = descriptor = os.open(self.path, _FLAGS, 0o644)
+        self._descriptor = descriptor = os.open(self.path, _FLAGS, _PRIVATE)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "is no regular file")
         try:

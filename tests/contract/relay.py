@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from collections.abc import Callable
 from typing import Self
+
+Edit = Callable[[bytes], bytes]
 
 
 class Relay:
     """Forwards connections on `port` to a broker on loopback, until it is cut."""
 
-    def __init__(self, broker_port: int) -> None:
-        self._broker_port = broker_port
+    def __init__(self, broker_port: int, edit: Edit = bytes) -> None:
+        """`edit` is given what the broker sends and says what of it arrives."""
+        self._broker_port, self._edit = broker_port, edit
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
         self._is_cut = False
@@ -55,14 +59,14 @@ class Relay:
                     continue
                 broker = socket.create_connection(("127.0.0.1", self._broker_port))
                 self._open += [client, broker]
-            for source, sink in ((client, broker), (broker, client)):
-                threading.Thread(target=_forward, args=(source, sink), daemon=True).start()
+            for source, sink, edit in ((client, broker, bytes), (broker, client, self._edit)):
+                threading.Thread(target=_forward, args=(source, sink, edit), daemon=True).start()
 
 
-def _forward(source: socket.socket, sink: socket.socket) -> None:
+def _forward(source: socket.socket, sink: socket.socket, edit: Edit) -> None:
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
-            sink.sendall(data)
+            sink.sendall(edit(data))
     for each in (source, sink):
         with contextlib.suppress(OSError):
             each.shutdown(socket.SHUT_RDWR)

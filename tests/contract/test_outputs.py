@@ -18,6 +18,7 @@ from sensor_hub.readings import Json
 from tests.contract.output_suite import Got, OutputSuite, message, readings
 from tests.influx import Influx, needs_influxd
 from tests.influx2 import Answer, Influx2
+from tests.support import eventually
 
 
 class File:
@@ -183,6 +184,36 @@ def test_without_gzip_org_and_token_none_is_sent(influx2: Influx2) -> None:
         (Answer(302, {}, headers=(("Location", "http://127.0.0.1:1/"),)), "HTTP 302"),
         (Answer(400, "<html>bad gateway of somebody"), "HTTP 400"),
         (Answer(400, {"message": "precision x is not known"}), "HTTP 400.*precision"),
+        (Answer(400, "partial write: field type conflict dropped=3"), "HTTP 400"),
+        (
+            Answer(
+                422,
+                {
+                    "code": "unprocessable entity",
+                    "message": "failure writing points to database: partial write: max-series-per-database"
+                    " limit exceeded: (1000000) dropped=2",
+                },
+            ),
+            "HTTP 422.*limit exceeded",
+        ),
+        (
+            Answer(
+                400,
+                {
+                    "error": "partial write of line protocol occurred",
+                    "data": [
+                        {
+                            "error_message": "Update to schema would exceed number of columns per table limit"
+                            " of 500 columns",
+                            "line_number": 2,
+                            "original_line": "temperature,device_",
+                        }
+                    ],
+                },
+            ),
+            "HTTP 400.*would exceed",
+        ),
+        (Answer(400, {"message": "which uses explicit schemas"}), "HTTP 400.*schemas"),
     ],
 )
 def test_an_answer_that_is_not_about_points_costs_none_of_them(
@@ -194,6 +225,72 @@ def test_an_answer_that_is_not_about_points_costs_none_of_them(
         its.send(readings(3))
     assert its.send(readings(3)) is None
     assert len(influx2.kept) == 3
+
+
+PAGE = """<!DOCTYPE html><html itemscope itemtype="http://schema.org/WebPage"><title>400</title>
+<p>Your request is invalid: unable to parse 'it', partial write: dropped=2, field type conflict</html>"""
+
+
+def test_a_page_that_a_proxy_answers_with_costs_no_point_whatever_its_words(influx2: Influx2) -> None:
+    influx2.answers.append(Answer(400, PAGE, is_json=False))
+    its = sink(influx2)
+    with pytest.raises(NotTakenError, match="HTTP 400"):
+        its.send(readings(3))
+    assert its.send(readings(3)) is None
+    assert len(influx2.kept) == 3
+
+
+def test_a_point_that_is_not_large_is_kept_for_a_proxy_that_finds_everything_too_large(
+    influx2: Influx2,
+) -> None:
+    its = sink(influx2)
+    influx2.always = Answer(413, PAGE, is_json=False)
+    with pytest.raises(NotTakenError, match="HTTP 413"):
+        its.send(readings(3))
+    influx2.always = None
+    assert its.send(readings(3)) is None
+    assert len(influx2.kept) == 3
+
+
+def test_a_ca_file_that_is_gone_is_said_and_loses_nothing(influx2: Influx2, tmp_path: Path) -> None:
+    gone = tmp_path / "ca.pem"
+    its = sink(influx2, url=influx2.url.replace("http:", "https:"), ca_cert=str(gone))
+    with pytest.raises(NotTakenError, match=f"CA certificate.*{gone}"):
+        its.send(readings(1))
+
+
+def test_a_database_that_is_too_slow_for_a_batch_gets_fewer_at_once_and_more_again_when_it_is_fast(
+    influx2: Influx2,
+) -> None:
+    its, left = sink(influx2, batch_size=16, timeout_s=0.5), readings(20)
+    influx2.most, reasons = 5, set[str]()
+
+    def next_batch() -> bool:
+        batch = left[: its.batching.size]
+        try:
+            its.send(batch)
+        except NotTakenError as error:
+            reasons.add(str(error))
+            return False
+        del left[: len(batch)]
+        return not left
+
+    eventually(next_batch, 60)
+    assert [len(write.lines) for write in influx2.writes[:3]] == [16, 8, 4]
+    assert (len(influx2.kept), reasons) == (20, {"no answer within 0.5 s"})
+    influx2.most = 16
+
+    def is_whole_again() -> bool:
+        its.send(readings(its.batching.size))
+        return its.batching.size == 16
+
+    eventually(is_whole_again, 60)
+
+
+def test_a_demos_point_says_so_in_a_tag(influx2: Influx2) -> None:
+    sink(influx2).send([message(7, {"value": 21}, extra={"emulated": True}), message(8, {"value": 21})])
+    (write,) = influx2.writes
+    assert [re.findall("emulated=[^, ]*", line) for line in write.lines] == [["emulated=true"], []]
 
 
 def test_the_receivers_word_for_when_to_come_again_counts(influx2: Influx2) -> None:
@@ -208,7 +305,6 @@ def test_the_receivers_word_for_when_to_come_again_counts(influx2: Influx2) -> N
     [
         Answer(400, {"code": "invalid", "message": "unable to parse 'x': bad"}, bad="value=37.5"),
         Answer(422, {"code": "unprocessable entity", "message": "schema conflict"}, bad="value=37.5"),
-        Answer(413, {"code": "request too large", "message": "too large"}, bad="value=37.5"),
         Answer(
             400,
             {
@@ -218,7 +314,7 @@ def test_the_receivers_word_for_when_to_come_again_counts(influx2: Influx2) -> N
             bad="value=37.5",
         ),
     ],
-    ids=["parse", "schema", "size", "3.x"],
+    ids=["parse", "schema", "3.x"],
 )
 def test_a_batch_that_is_refused_for_one_point_loses_that_point_only(
     influx2: Influx2, answer: Answer
@@ -228,6 +324,16 @@ def test_a_batch_that_is_refused_for_one_point_loses_that_point_only(
     assert refused is not None
     assert refused.count == 1
     assert len(influx2.kept) == 99
+
+
+def test_a_batch_that_is_too_large_is_sent_in_parts_and_only_what_is_large_by_itself_is_left_out(
+    influx2: Influx2,
+) -> None:
+    influx2.always = Answer(413, {"code": "request too large"}, bad="xxxx")
+    refused = sink(influx2).send([*readings(20), message(20, {"value": 1, "text": "x" * 5000})])
+    assert refused is not None
+    assert refused.count == 1
+    assert len(influx2.kept) == 20
 
 
 def test_a_partial_write_is_not_repeated(influx2: Influx2) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime
@@ -16,7 +18,9 @@ import pytest
 
 from sensor_hub import runtime
 from sensor_hub.clock import system_clock
+from sensor_hub.outputs.follower import QUEUE
 from sensor_hub.outputs.followers import Followers
+from sensor_hub.store import Store, path_for
 from tests.contract.feed import Feed, feed, sensor
 from tests.influx import free_ports
 from tests.support import eventually
@@ -150,6 +154,8 @@ def test_one_that_is_killed_begins_again_and_has_every_reading_and_its_neighbour
     eventually(lambda: set(running.values("files")) == set(range(said)), 30)
     once = {line["id"]: line["data"]["value"] for line in running.lines("files")}
     assert list(once.values()) == list(range(said))
+    times = Counter(line["id"] for line in running.lines("files"))
+    assert max(times.values()) <= 3  # a kill brings back what was not acknowledged then, once
     eventually(lambda: running.values("other") == list(range(said)), 30)
     eventually(lambda: running.report("files")["restarts"] == 2, 30)
     assert running.report("other")["restarts"] == 0
@@ -191,6 +197,71 @@ def test_readings_that_the_journal_no_longer_had_are_counted(begin: Begin) -> No
     running.start()
     eventually(lambda: running.report("files").get("missed") == 100, 60)
     eventually(lambda: len(running.lines("files")) == limit + 1, 60)
+    eventually(lambda: running.report("files")["sent"] == limit + 1, 30)
+    running.followers.join(20)
+    running.start()
+    eventually(lambda: "since" in running.report("files"), 30)  # it has said something itself
+    shown = running.report("files")
+    assert (shown["missed"], shown["sent"], shown["interrupted"]) == (100, limit + 1, 0)
+
+
+def test_what_was_counted_and_what_waits_is_shown_while_its_process_is_deaf_or_begins_again(
+    begin: Begin, tmp_path: Path
+) -> None:
+    full = tmp_path / "no-folder"
+    full.write_text("")
+    running = begin({"files": {"type": "json_lines", "path": str(full / "x.jsonl")}})
+    for number in range(30):
+        running.feed.says("cellar", {"value": number})
+    eventually(partial(running.fails, "files"), 30)
+    eventually(partial(running.waits, "files", 30), 30)
+    pid = running.report("files")["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        eventually(lambda: running.report("files")["state"] == "deaf", 30)
+        shown = running.report("files")
+        assert (shown["queue"]["depth"], shown["sent"], shown["refused"], shown["missed"]) == (30, 0, 0, 0)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+    seen: list[dict[str, Any]] = []
+
+    def it_works_again() -> bool:
+        seen.append(running.report("files"))
+        return bool(seen[-1]["restarts"] and seen[-1]["state"] not in ("starting", "deaf"))
+
+    eventually(it_works_again, 60)
+    assert all(each.keys() >= {"sent", "refused", "missed", "interrupted"} for each in seen)
+    assert {each["queue"]["depth"] for each in seen[:-1]} <= {30}
+    eventually(partial(running.waits, "files", 30), 30)
+
+
+KIB = 1024
+
+
+def test_on_a_disk_that_is_full_and_has_room_again_every_reading_is_written_once(begin: Begin) -> None:
+    """Limits on the size of its files are a full disk to a process, for its queue and for what it writes."""
+    running = begin(files("process"))
+    running.feed.says("cellar", {"value": 0})
+    eventually(lambda: running.values("files") == [0], 30)
+    eventually(lambda: running.report("files").get("sent") == 1, 30)
+    pid = running.report("files")["pid"]
+    _, most = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (32 * KIB, most))
+    for number in range(1, 1001):
+        running.feed.says("cellar", {"value": number})
+    eventually(partial(running.fails, "files"), 30)
+    assert running.report("files")["problem"].endswith("File too large")
+    eventually(lambda: not running.report("files")["queue"]["on_disk"], 30)
+    eventually(lambda: running.report("files")["store_problem"], 30)
+    values = running.values("files")
+    assert 0 < len(values) < 1001
+    assert values == list(range(len(values)))
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (most, most))
+    eventually(lambda: running.values("files") == list(range(1001)), 60)
+    eventually(lambda: running.report("files")["queue"]["on_disk"], 60)
+    eventually(lambda: running.report("files")["queue"]["depth"] == 0, 30)
+    shown = running.report("files")
+    assert (shown["restarts"], shown["pid"], shown["queue"]["dropped"], shown["missed"]) == (0, pid, 0, 0)
 
 
 def test_how_an_output_is_stands_where_health_looks_for_it(begin: Begin) -> None:
@@ -211,6 +282,18 @@ def test_how_an_output_is_stands_where_health_looks_for_it(begin: Begin) -> None
         for path in [*(folder / "queues").iterdir(), folder / "queues"]:
             path.unlink() if path.is_file() else path.rmdir()
         folder.rmdir()
+
+
+def test_the_empty_queue_of_an_output_that_has_left_the_configuration_is_removed(begin: Begin) -> None:
+    running = begin(files("thread"))
+    running.followers.join(20)
+    forgotten = Store(path_for(running.feed.hub, "cloud"), system_clock(), 0.01)
+    forgotten.start()
+    forgotten.queue(QUEUE)
+    forgotten.close(30)
+    assert forgotten.path.exists()
+    running.start()
+    eventually(lambda: not forgotten.path.exists(), 30)
 
 
 def test_an_output_that_is_not_enabled_does_not_run(begin: Begin) -> None:

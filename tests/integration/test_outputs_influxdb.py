@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,8 +16,9 @@ from sensor_hub.outputs.followers import Followers
 from sensor_hub.outputs.influxdb import InfluxDb
 from sensor_hub.outputs.sink import NO_INFO, Message, NotTakenError
 from sensor_hub.readings import Json
-from tests.contract.feed import Feed, feed, sensor
+from tests.contract.feed import feed, sensor
 from tests.influx import Influx, needs_influxd
+from tests.integration.outage import Speaking, times_of_points
 from tests.support import eventually
 
 pytestmark = needs_influxd
@@ -158,6 +158,25 @@ def test_a_missing_database_is_said_and_nothing_is_lost_until_it_is_there(influx
     influx.query(f'DROP DATABASE "{name}"')
 
 
+@pytest.mark.parametrize("limit", ["max-series-per-database", "max-values-per-tag"])
+def test_a_limit_of_the_database_costs_no_reading_and_all_are_there_when_it_is_raised(
+    tmp_path: Path, limit: str
+) -> None:
+    batch = [message(number, {"value": number}, device_id=f"d{number}") for number in range(6)]
+    with Influx(tmp_path / "influx", limits=f'index-version = "inmem"\n{limit} = 3') as limited:
+        limited.database("db")
+        its = sink(limited, "db")
+        assert its.send(batch[:3]) is None
+        with pytest.raises(NotTakenError, match=f"HTTP 400.*{limit} limit exceeded"):
+            its.send(batch)
+        limited.stop()
+        limited.configure("")
+        limited.start()
+        assert its.send(batch) is None
+        rows = limited.query("SELECT value FROM temperature", "db")
+        assert sorted(row["value"] for row in rows) == list(range(6))
+
+
 def test_wrong_credentials_are_said_and_right_ones_work(tmp_path: Path) -> None:
     with Influx(tmp_path / "influx", auth=True) as guarded:
         guarded.database("db")
@@ -174,25 +193,6 @@ def test_wrong_credentials_are_said_and_right_ones_work(tmp_path: Path) -> None:
 # -- the whole way -------------------------------------------------------------------------------------------------
 
 
-class Outage:
-    """Devices that say a number each 5 ms between them, all of them different."""
-
-    def __init__(self, its_feed: Feed, devices: int) -> None:
-        self.said = 0
-        self._feed, self._devices, self._stop = its_feed, devices, threading.Event()
-        self._thread = threading.Thread(target=self._speak, daemon=True)
-        self._thread.start()
-
-    def _speak(self) -> None:
-        while not self._stop.wait(0.005):
-            self._feed.says(f"d{self.said % self._devices}", {"value": self.said})
-            self.said += 1
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join(10)
-
-
 def test_after_an_outage_every_single_reading_is_there_once_with_its_own_time(tmp_path: Path) -> None:
     with Influx(tmp_path / "influx") as its_influx:
         database = its_influx.database("db")
@@ -201,14 +201,12 @@ def test_after_an_outage_every_single_reading_is_there_once_with_its_own_time(tm
         sensors = [sensor(f"d{number}") for number in range(10)]
 
         def count() -> int:
-            return sum(
-                row["count"] for row in its_influx.query("SELECT count(value) FROM temperature", database)
-            )
+            return len(times_of_points(its_influx))
 
         with feed(tmp_path, outputs, sensors) as its_feed:
             followers = Followers(its_feed.hub, system_clock())
             followers.start()
-            speaking = Outage(its_feed, 10)
+            speaking = Speaking(its_feed, 10, 0.005)
             try:
                 eventually(lambda: count() > 100, 60)
                 its_influx.stop()
@@ -221,16 +219,17 @@ def test_after_an_outage_every_single_reading_is_there_once_with_its_own_time(tm
                 eventually(lambda: speaking.said > before + 200, 60)
                 speaking.stop()
                 eventually(lambda: count() == speaking.said, 60)
-                eventually(lambda: followers.report()["history"]["state"] == "up", 30)
+                eventually(lambda: followers.report()["history"].get("sent") == speaking.said, 60)
                 report = followers.report()["history"]
             finally:
                 speaking.stop()
                 followers.join()
-            rows = its_influx.query("SELECT value FROM temperature", database)
-            assert sorted(row["value"] for row in rows) == list(range(speaking.said))
+            times = times_of_points(its_influx)
+            assert sorted(times) == list(range(speaking.said))
             taken = {
                 entry["value"]: datetime.fromisoformat(entry["timestamp"]) for entry in its_feed.journal()
             }
-            in_time = {row["value"]: row["time"] // 1_000_000 for row in rows}
+            in_time = {number: time // 1_000_000 for number, time in times.items()}
             assert all(in_time[number] == round(when.timestamp() * 1000) for number, when in taken.items())
-            assert (report["refused"], report["missed"], report["restarts"]) == (0, 0, 0)
+            assert (report["sent"], report["restarts"]) == (speaking.said, 0)
+            assert (report["refused"], report["missed"]) == (0, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from paho.mqtt.client import MQTT_ERR_CONN_LOST, MQTTMessageInfo
 
-from sensor_hub.outputs.acknowledgements import ASK_AFTER_S, Acknowledgements
+from sensor_hub.outputs.acknowledgements import ASK_AFTER_S, STUCK_S, Acknowledgements
 
 
 @pytest.fixture
@@ -52,10 +52,35 @@ def test_a_broker_of_which_nothing_was_heard_is_asked_once(broker: Acknowledgeme
     assert broker.asks(2 * ASK_AFTER_S + 13)
 
 
-def test_a_new_connection_owes_nothing(broker: Acknowledgements) -> None:
-    sent(broker, 1)
+def test_a_new_connection_owes_what_is_sent_again_and_no_more(broker: Acknowledgements) -> None:
+    broker.sent(MQTTMessageInfo(1), 1, survives=False)
+    again = sent(broker, 2)
     broker.connected(100)
+    assert (broker.silent_s(105), broker.backlog(105)) == (5, 1)
+    again._set_as_published()
     assert (broker.silent_s(200), broker.backlog(200)) == (0, 0)
+
+
+def test_what_is_never_acknowledged_is_noticed_although_the_broker_speaks(broker: Acknowledgements) -> None:
+    stuck = sent(broker, 0)
+    sent(broker, 1)._set_as_published()
+    broker.answered(STUCK_S)
+    assert not broker.is_stuck(STUCK_S)
+    assert broker.is_stuck(STUCK_S + 1)
+    broker.connected(STUCK_S + 2)  # sent again, and patience is twice as long
+    assert not broker.is_stuck(3 * STUCK_S + 2)
+    assert broker.is_stuck(3 * STUCK_S + 3)
+    stuck._set_as_published()
+    assert not broker.is_stuck(100 * STUCK_S)
+    sent(broker, 100 * STUCK_S)
+    assert broker.is_stuck(101 * STUCK_S + 1)
+
+
+def test_a_slow_broker_that_acknowledges_is_not_stuck(broker: Acknowledgements) -> None:
+    infos = [sent(broker, 0) for _ in range(10)]
+    for step, info in enumerate(infos, start=1):
+        info._set_as_published()
+        assert not broker.is_stuck(step * STUCK_S)
 
 
 def test_a_message_that_was_lost_with_its_connection_is_not_waited_for(broker: Acknowledgements) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from sensor_hub import wire
 from sensor_hub.bridge.happenings import OLD_NEWS_S, Happenings
+from sensor_hub.bridge.outbox import ERROR_GOES_ON
 from sensor_hub.config import load
 from sensor_hub.journal import News
 from sensor_hub.readings import Entry, Fault, Quality, Reading, Snapshot, Status
@@ -154,6 +155,17 @@ def test_a_mark_that_says_nothing_is_none(tmp_path: Path, mark: str) -> None:
     assert words(world.news(world.entry(True, ago_s=60), board=world.snapshot(False))) == []
 
 
+def test_what_the_journal_no_longer_had_is_counted_and_kept_with_the_mark(
+    world: World, tmp_path: Path
+) -> None:
+    world.followed()
+    for missed in (3, 0, 4):
+        world.happenings.news(News([], [world.entry(False)], missed, mark=f"{GENERATION}-9"))
+    assert world.happenings.missed == 7
+    assert World(tmp_path, world.happenings.mark()).happenings.missed == 7
+    assert World(tmp_path, '{"had": "0123456789ab-1", "missed": "many"}').happenings.missed == 0
+
+
 # -- errors
 
 
@@ -171,6 +183,16 @@ def test_an_error_is_told_when_it_begins_or_changes_and_once_per_interval(world:
     assert after(1, code="READ_TIMEOUT") == ["READ_TIMEOUT"]
     assert after(1) == []
     assert after(1, code="READ_TIMEOUT") == ["READ_TIMEOUT"]
+
+
+def test_only_that_an_error_goes_on_may_wait_for_the_disk(world: World) -> None:
+    world.followed()
+    [began] = world.news(world.entry(False, "READ_FAILED"))
+    world.time.advance(INTERVAL_S)
+    [goes_on] = world.news(world.entry(False, "READ_FAILED"))
+    world.time.advance(1)
+    [changed] = world.news(world.entry(None, "READ_FAILED"))
+    assert [began.kind, goes_on.kind, changed.kind] == ["error", ERROR_GOES_ON, "error"]
 
 
 def test_that_an_error_goes_on_is_not_kept_for_a_broker_that_is_away(world: World) -> None:

@@ -10,11 +10,22 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from sensor_hub.bridge.outbox import ANSWER, ANSWER_EXPIRES_S, GROUP_ANSWER, WINDOW, Outbox
+from sensor_hub.bridge.outbox import (
+    ANSWER,
+    ANSWER_EXPIRES_S,
+    ERROR_GOES_ON,
+    EVENTS,
+    GROUP_ANSWER,
+    PROCESS,
+    TELEMETRY_SHARE,
+    WINDOW,
+    Outbox,
+)
 from sensor_hub.config import load
 from sensor_hub.outputs.base import Message
 from sensor_hub.outputs.topics import Topics
-from sensor_hub.store_file import Item
+from sensor_hub.store import Store, path_for
+from sensor_hub.store_file import Item, StoreFile
 from tests.support import eventually
 from tests.unit.manual_clock import ManualClock
 
@@ -31,6 +42,7 @@ class Receiver:
         self.sent: list[Message] = []
         self._numbers = count(1)
         self._owed: list[int] = []
+        self.not_confirmed: set[int] = set()
         self._call: Callable[[int], None] = lambda _: None
 
     def when_acknowledged(self, call: Callable[[int], None]) -> None:
@@ -47,6 +59,9 @@ class Receiver:
         self.sent.append(message)
         return number
 
+    def confirms(self, number: int) -> bool:
+        return number not in self.not_confirmed
+
     def acknowledge(self, how_many: int = 1_000_000) -> None:
         done, self._owed = self._owed[:how_many], self._owed[how_many:]
         for number in done:
@@ -59,8 +74,9 @@ class Receiver:
 class World:
     """An outbox of the shipped instance in a folder."""
 
-    def __init__(self, folder: Path, time: ManualClock) -> None:
-        hub = replace(load({"INSTANCE_NAME": "sensor_hub_01"}, secrets_dir=folder), data_dir=folder)
+    def __init__(self, folder: Path, time: ManualClock, **settings: str) -> None:
+        environ = {"INSTANCE_NAME": "sensor_hub_01", **settings}
+        self.hub = hub = replace(load(environ, secrets_dir=folder), data_dir=folder)
         self.receiver, self.topics = Receiver(), Topics("base", hub.instance_id)
         self.outbox = Outbox(hub, self.topics, self.receiver, time.clock)  # type: ignore[arg-type]
 
@@ -70,6 +86,12 @@ class World:
 
     def put(self, *payloads: str, kind: str = "error", device_id: str = "d", mark: str | None = None) -> None:
         self.outbox.put([Item(device_id, AT, kind, payload.encode()) for payload in payloads], mark)
+
+    def written(self) -> World:
+        """All that was put is on the disk, and the outbox looks."""
+        assert self.outbox._store.flush(30)
+        self.outbox.look()
+        return self
 
     def depth_is(self, depth: int) -> bool:
         return self.outbox.figures()["depth"] == depth
@@ -95,6 +117,7 @@ def world(tmp_path: Path, time: ManualClock) -> Iterator[World]:
     ("kind", "topics"),
     [
         ("error", ["devices/d/error"]),
+        (ERROR_GOES_ON, ["devices/d/error"]),
         ("telemetry", ["devices/d/telemetry"]),
         ("event", ["devices/d/events", None]),
         (ANSWER, ["devices/d/cmd/response"]),
@@ -192,7 +215,7 @@ def test_an_answer_is_sent_until_it_is_too_old_and_an_event_however_old_it_is(
     with capture_logs() as lines:
         world.receiver.connected = True
         world.outbox.look()
-        eventually(lambda: world.receiver.payloads() == ["{3}", "{4}"])
+        eventually(lambda: world.receiver.payloads() == ["{4}", "{3}"])
     assert world.outbox.figures()["expired"] == 2
     assert [line["event"] for line in lines] == ["an answer is too old to be sent"]
     world.receiver.acknowledge()
@@ -207,3 +230,128 @@ def test_an_entry_that_can_never_be_sent_stops_no_other(world: World) -> None:
     assert [line["event"] for line in lines] == ["an entry of the queue cannot be sent"]
     world.receiver.acknowledge()
     eventually(lambda: world.depth_is(0))
+
+
+# -- three queues
+
+
+def test_answers_go_first_then_events_and_errors_then_telemetry(world: World) -> None:
+    world.receiver.connected = False
+    for number, kind in enumerate(("telemetry", "error", ERROR_GOES_ON, GROUP_ANSWER, "telemetry", ANSWER)):
+        world.put(str(number), kind=kind)
+    world.receiver.connected = True
+    world.written()
+    eventually(lambda: world.receiver.payloads() == ["3", "5", "1", "2", "0", "4"])
+
+
+@pytest.mark.parametrize("kind", [ANSWER, "event", "error"])
+def test_what_is_fresh_waits_behind_no_telemetry_but_what_is_under_way(world: World, kind: str) -> None:
+    world.put(*(str(number) for number in range(500)), kind="telemetry")
+    eventually(lambda: len(world.receiver.sent) == WINDOW)
+    world.put("{}", kind=kind)
+    world.written()
+    world.receiver.acknowledge(1)
+    eventually(lambda: len(world.receiver.sent) > WINDOW)
+    assert world.receiver.payloads()[WINDOW] == "{}"
+
+
+def test_an_answer_waits_behind_no_events_but_those_under_way(world: World) -> None:
+    world.put(*(str(number) for number in range(500)))
+    eventually(lambda: len(world.receiver.sent) == WINDOW)
+    world.put("{}", kind=ANSWER)
+    world.written()
+    world.receiver.acknowledge(1)
+    eventually(lambda: len(world.receiver.sent) > WINDOW)
+    assert world.receiver.payloads()[WINDOW] == "{}"
+
+
+def test_telemetry_that_is_too_much_pushes_no_event_out(tmp_path: Path, time: ManualClock) -> None:
+    most = 40
+    world = World(tmp_path, time, QUEUE_ENTRIES=str(most)).start()
+    try:
+        world.receiver.connected = False
+        world.put("0", "1")
+        for number in range(100):
+            world.put(f"t{number}", kind="telemetry")
+        world.put("{a}", kind=ANSWER)
+        world.written()
+        figures, share = world.outbox.figures(), most // TELEMETRY_SHARE
+        assert (figures["depth"], figures["dropped"], figures["dropping"]) == (3 + share, 100 - share, True)
+        world.receiver.connected = True
+        world.outbox.look()
+        eventually(lambda: len(world.receiver.sent) == WINDOW)
+        world.receiver.acknowledge()
+        latest = [f"t{number}" for number in range(100 - share, 100)]
+        eventually(lambda: world.receiver.payloads() == ["{a}", "0", "1", *latest])
+    finally:
+        world.end()
+
+
+def test_what_a_version_with_one_queue_left_is_sent_in_its_order_and_its_mark_holds(
+    tmp_path: Path, time: ManualClock
+) -> None:
+    world = World(tmp_path, time)
+    store = Store(path_for(world.hub, PROCESS), time.clock)
+    store.start()
+    kinds = ("event", "telemetry", ANSWER, "error")
+    store.queue(EVENTS).put([Item("d", AT, kind, f'{{"{kind}"}}'.encode()) for kind in kinds], "here")
+    store.close(30)
+    world.start()
+    try:
+        assert world.mark == "here"
+        topics = ("/events", "/events", "/telemetry", "/cmd/response", "/error")
+        eventually(lambda: len(world.receiver.sent) == len(topics))
+        ends = zip(world.receiver.sent, topics, strict=True)
+        assert all(message.topic.endswith(topic) for message, topic in ends)
+        world.receiver.acknowledge()
+        eventually(lambda: world.depth_is(0))
+    finally:
+        world.end()
+
+
+@pytest.mark.parametrize("kind", [ANSWER, GROUP_ANSWER, "event", "error"])
+def test_what_cannot_wait_takes_along_what_can_in_one_commit(
+    world: World, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    commits, commit = list[object](), StoreFile.commit
+
+    def counted(self: StoreFile, *arguments: object) -> object:
+        commits.append(arguments)
+        return commit(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(StoreFile, "commit", counted)
+    world.outbox._store._commit_s = 3600.0
+    for number in range(50):
+        world.put(str(number), kind="telemetry", mark=f"mark {number}")
+        world.put(str(number), kind=ERROR_GOES_ON, mark=f"mark {number}")
+        world.outbox.look()
+    world.put("{}", kind=kind)
+    eventually(lambda: len(world.receiver.sent) == WINDOW)
+    assert len(commits) == 1
+    assert world.depth_is(101)
+
+
+def test_a_number_of_another_message_acknowledges_nothing(world: World) -> None:
+    world.receiver.not_confirmed = {1}
+    world.put("1", "2")
+    eventually(lambda: len(world.receiver.sent) == 2)
+    world.receiver.acknowledge()
+    eventually(lambda: world.depth_is(1))
+    world.receiver.not_confirmed.clear()
+    world.outbox.look()
+    eventually(lambda: world.depth_is(0))
+
+
+def test_the_figures_are_those_of_all_queues_together(world: World, time: ManualClock) -> None:
+    world.receiver.connected = False
+    world.put("1", kind="telemetry")
+    time.advance(5)
+    world.put("2")
+    world.put("3", kind=ANSWER)
+    world.outbox.missed = 7
+    world.written()
+    figures = world.outbox.figures()
+    size = sum(Item("d", AT, kind, b"1").size for kind in ("telemetry", "error", ANSWER))
+    assert (figures["depth"], figures["bytes"], figures["oldest_s"]) == (3, size, 5.0)
+    assert (figures["dropped"], figures["expired"], figures["missed"]) == (0, 0, 7)
+    assert (figures["dropping"], figures["on_disk"]) == (False, True)

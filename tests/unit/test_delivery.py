@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from sensor_hub.clock import system_clock
 from sensor_hub.config.model import OutputConfig
 from sensor_hub.config.options import Settings
+from sensor_hub.journal import Had
+from sensor_hub.outputs.counts import CountedQueue, Counts
 from sensor_hub.outputs.delivery import Delivery
 from sensor_hub.outputs.sink import Batching, Message, NotTakenError, Refused, Sink
 from sensor_hub.store import Queue, Store
@@ -29,7 +32,7 @@ class Scripted(Sink):
     def __init__(self, batching: Batching) -> None:
         self._batching = batching
         self.batches: list[list[str]] = []
-        self.answers: list[NotTakenError | Refused | None] = []
+        self.answers: list[Exception | Refused | None] = []
         self.closed = False
 
     @classmethod
@@ -43,7 +46,7 @@ class Scripted(Sink):
     def send(self, messages: Sequence[Message]) -> Refused | None:
         self.batches.append([each.id for each in messages])
         answer = self.answers.pop(0) if self.answers else None
-        if isinstance(answer, NotTakenError):
+        if isinstance(answer, Exception):
             raise answer
         return answer
 
@@ -79,7 +82,7 @@ class Running:
 
     def __init__(self, sink: Scripted, queue: Queue) -> None:
         self.stop = threading.Event()
-        self.delivery = Delivery("history", sink, queue, read, system_clock())
+        self.delivery = Delivery("history", sink, CountedQueue(queue), read, system_clock())
         self.thread = threading.Thread(target=self.delivery.run, args=(self.stop, lambda: 0.5))
         self.thread.start()
 
@@ -121,9 +124,9 @@ def test_a_batch_that_was_not_taken_comes_again_until_it_is(queue: Queue) -> Non
     put(queue, *range(3))
     with Running(sink, queue) as delivery:
         eventually(lambda: queue.figures().depth == 0)
-    report = delivery.report(0, 0, "")
+    report = delivery.report("")
     assert sink.batches == [ids(0, 1, 2)] * 3
-    assert (report.state, report.problem, report.sent, report.refused) == ("up", "", 3, 0)
+    assert (report.state, report.problem, report.counts) == ("up", "", Counts(sent=3))
 
 
 def test_while_it_is_not_taken_the_reason_is_told_and_nothing_leaves_the_queue(queue: Queue) -> None:
@@ -131,9 +134,9 @@ def test_while_it_is_not_taken_the_reason_is_told_and_nothing_leaves_the_queue(q
     sink.answers = [NotTakenError("away", retry_after_s=3600.0)]
     put(queue, *range(3))
     with Running(sink, queue) as delivery:
-        eventually(lambda: delivery.report(0, 0, "").state == "failing")
-        report = delivery.report(2, 1, "no disk").body()
-    expected = {"problem": "away", "sent": 0, "missed": 2, "interrupted": 1, "store_problem": "no disk"}
+        eventually(lambda: delivery.report("").problem)
+        report = delivery.report("no disk").body()
+    expected = {"state": "failing", "problem": "away", "sent": 0, "refused": 0, "store_problem": "no disk"}
     assert expected.items() <= report.items()
     assert report["queue"] == {**queue.figures().body(), "oldest_s": report["queue"]["oldest_s"]}  # type: ignore[index,call-overload]
     assert [each.item.payload for each in queue.peek()] == [b"0", b"1", b"2"]
@@ -145,8 +148,7 @@ def test_what_is_refused_for_good_is_counted_and_not_sent_again(queue: Queue) ->
     put(queue, *range(3))
     with Running(sink, queue) as delivery:
         eventually(lambda: queue.figures().depth == 0)
-    report = delivery.report(0, 0, "")
-    assert (len(sink.batches), report.sent, report.refused) == (1, 1, 2)
+    assert (len(sink.batches), delivery.report("").counts) == (1, Counts(sent=1, refused=2))
 
 
 def test_an_entry_that_cannot_be_read_is_dropped_and_stops_nothing(queue: Queue) -> None:
@@ -154,29 +156,79 @@ def test_an_entry_that_cannot_be_read_is_dropped_and_stops_nothing(queue: Queue)
     put(queue, 0, "nonsense", 2)
     with Running(sink, queue) as delivery:
         eventually(lambda: queue.figures().depth == 0)
-    report = delivery.report(0, 0, "")
     assert sink.batches == [ids(0, 2)]
-    assert (report.sent, report.refused) == (2, 1)
+    assert delivery.report("").counts == Counts(sent=2, refused=1)
 
 
 def test_pauses_double_up_to_the_longest(queue: Queue) -> None:
     sink = Scripted(Batching(10, 0.0))
     sink.pause_s = (1.0, 5.0)  # type: ignore[misc]
-    delivery = Delivery("history", sink, queue, read, system_clock())
+    delivery = Delivery("history", sink, CountedQueue(queue), read, system_clock())
     put(queue, 1)
     batch = queue.peek()
     sink.answers = [*[NotTakenError("away")] * 4, NotTakenError("busy", 60.0), None, NotTakenError("away")]
     assert [delivery._deliver(batch) for _ in range(7)] == [1.0, 2.0, 4.0, 5.0, 60.0, None, 1.0]
 
 
-def test_a_defect_of_a_sink_ends_it_and_closes_it(queue: Queue) -> None:
-    class Defect(Scripted):
-        def send(self, messages: Sequence[Message]) -> Refused | None:
-            raise ZeroDivisionError
+def test_a_defect_of_a_sink_loses_nothing_ends_nothing_and_is_told_once_with_its_trace(queue: Queue) -> None:
+    sink = Scripted(Batching(10, 0.0))
+    sink.answers = [ZeroDivisionError(), ZeroDivisionError(), TypeError(), NotTakenError("away", 3600.0)]
+    put(queue, *range(3))
+    with capture_logs() as told, Running(sink, queue) as delivery:
+        eventually(lambda: delivery.report("").problem == "away")
+    assert sink.batches == [ids(0, 1, 2)] * 4
+    assert [each.item.payload for each in queue.peek()] == [b"0", b"1", b"2"]
+    said = [(each["event"], each.get("reason")) for each in told]
+    assert said == [
+        ("output failed unexpectedly", None),
+        ("output does not deliver", "internal error (ZeroDivisionError), see the log"),
+        ("output failed unexpectedly", None),
+        ("output does not deliver", "internal error (TypeError), see the log"),
+        ("output does not deliver", "away"),
+    ]
+    assert [each.get("exc_info") for each in told] == [True, None, True, None, None]
 
-    sink = Defect(Batching(10, 0.0))
+
+def test_what_the_system_refuses_is_told_in_its_own_words_and_without_a_trace(queue: Queue) -> None:
+    sink = Scripted(Batching(10, 0.0))
+    sink.answers = [OSError("the CA file is gone"), NotTakenError("away", 3600.0)]
     put(queue, 1)
-    with pytest.raises(ZeroDivisionError):
-        Delivery("history", sink, queue, read, system_clock()).run(threading.Event(), lambda: 0.5)
-    assert sink.closed
-    assert len(queue.peek()) == 1
+    with capture_logs() as told, Running(sink, queue) as delivery:
+        eventually(lambda: delivery.report("").problem == "away")
+    said = [(each["event"], each["reason"], "exc_info" in each) for each in told]
+    assert said == [
+        ("output does not deliver", "the CA file is gone", False),
+        ("output does not deliver", "away", False),
+    ]
+
+
+# -- what is counted outlives the process --------------------------------------------------------------------------
+
+
+def test_counts_and_how_far_the_journal_was_had_are_kept_in_the_queues_file(tmp_path: Path) -> None:
+    for first in (0, 10):
+        store = Store(tmp_path / "q.sqlite3", system_clock(), 0.01)
+        store.start()
+        counted = CountedQueue(store.queue("readings"))
+        assert counted.had == ("" if first == 0 else "0123456789ab-9 aaaaaaaaaaaa-1")
+        assert counted.counts == (
+            Counts() if first == 0 else Counts(sent=7, refused=3, missed=5, interrupted=1)
+        )
+        items = [Item("a", "2026-03-01T12:00:00.000+00:00", "reading", b"1")] * 10
+        counted.put(items, f"0123456789ab-{first + 9} aaaaaaaaaaaa-1", missed=5, interrupted=1)
+        assert counted.queue.flush(30)
+        counted.ack([each.id for each in counted.queue.peek(100)], sent=7, refused=3)
+        store.close(30)
+    assert counted.counts == Counts(sent=14, refused=6, missed=10, interrupted=2)
+    assert counted.had == "0123456789ab-19 aaaaaaaaaaaa-1"
+
+
+def test_a_mark_of_an_earlier_version_is_read_and_one_of_a_later_one_costs_nothing(queue: Queue) -> None:
+    queue.put([], mark="0123456789ab-9 aaaaaaaaaaaa-1")
+    assert (CountedQueue(queue).had, CountedQueue(queue).counts) == (
+        "0123456789ab-9 aaaaaaaaaaaa-1",
+        Counts(),
+    )
+    queue.put([], mark="0123456789ab-9 sent=3 later=7 refused=x")
+    assert CountedQueue(queue).counts == Counts(sent=3)
+    assert Had.load(CountedQueue(queue).had).dump() == "0123456789ab-9"

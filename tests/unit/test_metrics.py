@@ -23,7 +23,17 @@ from tests.unit.manual_clock import ManualClock
 NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
 LABEL = rf'{NAME}="(?:[^"\\\n]|\\[\\"n])*"'
 SAMPLE = re.compile(rf"({NAME})(\{{{LABEL}(?:,{LABEL})*\}})? (-?[0-9.]+(?:e[+-]?[0-9]+)?)")
-FIGURES: dict[str, Json] = {"depth": 3, "bytes": 420, "oldest_s": 1.5, "dropped": 7, "expired": 1}
+FIGURES: dict[str, Json] = {
+    "depth": 3,
+    "bytes": 420,
+    "oldest_s": 1.5,
+    "dropped": 7,
+    "expired": 1,
+    "sent": 90,
+    "refused": 2,
+    "missed": 11,
+    "interrupted": 4,
+}
 
 
 @pytest.fixture
@@ -68,6 +78,10 @@ def test_every_line_is_in_the_format_and_every_sample_has_its_type(aggregator: A
         'sensor_hub_queue_oldest_seconds{queue="mqtt"} 1.5',
         'sensor_hub_queue_dropped_total{queue="mqtt"} 7',
         'sensor_hub_queue_expired_total{queue="mqtt"} 1',
+        'sensor_hub_queue_sent_total{queue="mqtt"} 90',
+        'sensor_hub_queue_refused_total{queue="mqtt"} 2',
+        'sensor_hub_queue_missed_total{queue="mqtt"} 11',
+        'sensor_hub_queue_interrupted_total{queue="mqtt"} 4',
         'sensor_hub_queue_on_disk{queue="mqtt"} 0',
         'sensor_hub_handler_up{handler="serial"} 0',
         'sensor_hub_devices{handler="serial",status="unknown"} 1',

@@ -17,7 +17,7 @@ from sensor_hub import store_queue
 from sensor_hub.clock import system_clock
 from sensor_hub.store import Queue, Store
 from sensor_hub.store_file import KEPT_ASIDE, Item, Limits, StoreFile, why_not_lasting
-from sensor_hub.store_queue import DROPPING_S
+from sensor_hub.store_queue import DROPPING_S, Figures, total
 from tests.support import eventually
 from tests.unit.manual_clock import ManualClock
 
@@ -270,6 +270,81 @@ def test_depth_size_and_age_of_the_oldest_are_told(path: Path) -> None:
         assert queue.figures().depth == 1
         assert written(queue)
         assert queue.figures().oldest_s == 5.0
+
+
+def test_figures_of_several_queues_are_those_of_one() -> None:
+    one = Figures(3, 300, None, 1, on_disk=True)
+    other = Figures(4, 400, 7.5, 2, on_disk=True, dropping=True)
+    assert total([one, other]) == Figures(7, 700, 7.5, 3, on_disk=True, dropping=True)
+    assert total([other, Figures(0, 0, 9.0, 0, on_disk=False)]).body()["on_disk"] is False
+    assert total([one, one]).oldest_s is None
+
+
+# -- the file ----------------------------------------------------------------------------------------------------
+
+
+def test_its_file_and_log_are_for_us_alone_also_those_of_earlier_versions(path: Path) -> None:
+    log, modes = path.with_name(path.name + "-wal"), list[int]()
+    for _ in range(2):
+        with opened(path) as store:
+            queue = store.queue("influx")
+            queue.put(items("1"))
+            assert written(queue)
+            modes += [each.stat().st_mode & 0o777 for each in (path, log)]
+        path.chmod(0o644)
+    assert modes == [0o600] * 4
+
+
+# as versions before made it
+FIRST_LAYOUT = """
+PRAGMA journal_mode = WAL;
+CREATE TABLE queues (name TEXT PRIMARY KEY, last_id INTEGER, dropped INTEGER, mark TEXT);
+CREATE TABLE "q_influx" (id INTEGER PRIMARY KEY, at REAL, device_id TEXT, timestamp TEXT, kind TEXT, payload BLOB);
+INSERT INTO queues VALUES ('influx', 12, 5, 'abc-3');
+INSERT INTO "q_influx" VALUES (11, 1.0, 'a', '2026-03-01T12:00:00.000+00:00', 'reading', CAST('1' AS BLOB));
+INSERT INTO "q_influx" VALUES (12, 2.0, 'a', '2026-03-01T12:00:00.000+00:00', 'reading', CAST('2' AS BLOB));
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_file_of_the_first_layout_is_taken_over_whole(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    db = sqlite3.connect(path)
+    db.executescript(FIRST_LAYOUT)
+    db.close()
+    for put, expected in (("3", ["1", "2", "3"]), ("4", ["1", "2", "3", "4"])):
+        with opened(path) as store:
+            queue = store.queue("influx")
+            assert (queue.figures().depth, queue.figures().dropped) == (len(expected) - 1, 5)
+            assert queue.figures().size_bytes == (len(expected) - 1) * items("1")[0].size
+            assert queue.mark == "abc-3"
+            queue.put(items(put))
+            assert written(queue)
+            assert payloads(queue) == expected
+    assert list(path.parent.glob("*.damaged-*")) == []
+
+
+def test_a_large_file_is_not_read_when_it_is_opened(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with opened(path) as store:
+        queue = store.queue("influx", Limits(3, 1 << 20))
+        for each in "12345":
+            ids = queue.put(items(each))
+            assert written(queue)
+        queue.ack(ids)
+    asked, run = list[str](), StoreFile._run
+
+    def remembered(self: StoreFile, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        asked.append(sql)
+        return run(self, sql, *values)
+
+    monkeypatch.setattr(StoreFile, "_run", remembered)
+    with opened(path) as store:
+        figures = store.queue("influx").figures()
+        assert (figures.depth, figures.size_bytes) == (2, 2 * items("1")[0].size)
+        assert figures.dropped == 2
+    of_entries = [sql for sql in asked if "SELECT" in sql and "q_influx" in sql]
+    assert of_entries
+    assert all("LIMIT" in sql for sql in of_entries)
 
 
 # -- disks -------------------------------------------------------------------------------------------------------
