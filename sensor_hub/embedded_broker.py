@@ -49,8 +49,9 @@ from sensor_hub import logs
 PROGRAM = "mqtt-broker"
 CONNECT_S = 10.0  # from connection to CONNECT
 CLOSE_S = 0.3  # for a connection to take what was written to it
-LEAVE_S = 0.05  # for a DISCONNECT that a newcomer of the same id has overtaken
-SHUTDOWN_S = 0.6
+LEAVE_S = 0.5  # for a DISCONNECT that a newcomer of the same id has overtaken
+LAST_WILLS_S = 0.1  # for clients to be sent the wills of those that were lost right before the end
+SHUTDOWN_S = 1.0
 MAX_PENDING = 10_000  # messages on their way to one client
 PLUGINS = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
 _NO_CONNECT = (AMQTTError, MQTTError, NoDataError, CodecError, OSError, ValueError, EOFError)
@@ -61,9 +62,24 @@ log = logs.get("sensor_hub.embedded_broker")
 class Reader(asyncio.StreamReader):
     """A client's incoming side; what came before a reset is still read."""
 
+    is_ended = False
+
+    def feed_eof(self) -> None:
+        """Note that nothing more will come."""
+        self.is_ended = True
+        super().feed_eof()
+
     def set_exception(self, _: Exception) -> None:
         """End the stream after its last byte."""
         self.feed_eof()
+
+
+class ClientReader(StreamReaderAdapter):
+    """The same as amqtt takes it."""
+
+    def __init__(self, stream: Reader) -> None:
+        super().__init__(stream)
+        self.stream = stream
 
 
 class Writer(StreamWriterAdapter):
@@ -92,6 +108,11 @@ class Connection(BrokerProtocolHandler):
         self.removed = asyncio.Event()
         self._pending = 0
         self._warned = False
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the client is gone, though perhaps nobody has looked yet."""
+        return self.ended.done() or (isinstance(self.reader, ClientReader) and self.reader.stream.is_ended)
 
     def end(self, packet: DisconnectPacket | None = None) -> None:
         """Let the connection end; the first caller's `packet` counts."""
@@ -164,10 +185,17 @@ class LocalBroker(Broker):
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listener_name: str
     ) -> None:
         """Serve one TCP connection."""
-        await self._client_connected(listener_name, StreamReaderAdapter(reader), Writer(writer))
+        assert isinstance(reader, Reader)
+        await self._client_connected(listener_name, ClientReader(reader), Writer(writer))
 
     async def shutdown(self) -> None:
-        """Close all connections, without their wills: it is the broker that goes."""
+        """Close all connections, without their wills: it is the broker that goes. Who was lost before it has one."""
+        lost = [
+            asyncio.create_task(each.removed.wait()) for _, each in self._sessions.values() if each.is_lost
+        ]
+        if lost:
+            await asyncio.wait(lost, timeout=CLOSE_S)
+        await asyncio.sleep(LAST_WILLS_S)
         for session, _ in self._sessions.values():
             session.will_flag = False
         await super().shutdown()

@@ -98,9 +98,8 @@ class HandlerService:
     def last(self, sensor_id: str) -> dict[str, Json]:
         """The last poll. Raises SensorUnavailable when the device is offline or was never read."""
         self._enabled(sensor_id)
-        snapshot = self.tracker.snapshot(sensor_id)
+        snapshot, history = self.tracker.known(sensor_id)
         if snapshot.reading is None or snapshot.status not in (Status.ONLINE, Status.DEGRADED):
-            history = self.tracker.history(sensor_id)
             raise SensorUnavailable(
                 snapshot.fault.message if snapshot.fault else "not read yet",
                 status=str(snapshot.status),
@@ -124,10 +123,10 @@ class HandlerService:
     def health_of(self, sensor_id: str) -> dict[str, Json]:
         """Connection statistics of one sensor (contract: http-poller)."""
         self._enabled(sensor_id)
-        history = self.tracker.history(sensor_id)
+        snapshot, history = self.tracker.known(sensor_id)
         return {
             "sensor_id": sensor_id,
-            "status": str(self.status(sensor_id)),
+            "status": str(snapshot.status),
             "consecutive_failures": history.consecutive_failures,
             "consecutive_successes": history.consecutive_successes,
             "total_polls": history.total_reads,

@@ -12,6 +12,10 @@ from sensor_hub.config.services import SERVICE_VARIABLES
 from sensor_hub.errors import HubError
 
 PROGRAMS = (*SERVICE_VARIABLES, "mqtt-bridge")
+RUNS = (
+    "RUNNING",
+    "STARTING",
+)  # supervisord calls it RUNNING after seconds; whether it answers is asked of itself
 LOOP_LIMIT_S = 30.0
 LONG_S = 10.0  # what waits longer in a queue is worth a line
 
@@ -36,7 +40,7 @@ def _programs(instance_id: str) -> list[str]:
         states = supervision.program_states(instance_id)
     except OSError as error:
         return [f"supervisord does not answer: {error}"]
-    return [f"{name} is {states.get(name, 'missing')}" for name in PROGRAMS if states.get(name) != "RUNNING"]
+    return [f"{name} is {states.get(name, 'missing')}" for name in PROGRAMS if states.get(name) not in RUNS]
 
 
 def _services(instance: runtime.Instance) -> list[str]:
@@ -82,4 +86,9 @@ def notes(instance_id: str) -> list[str]:
             found.append(f"queue {name}: {row.get('depth')} entries wait, the oldest for {oldest_s:.0f} s")
         if isinstance(dropped, int) and dropped:
             found.append(f"queue {name}: {dropped} entries were lost since its file was begun")
+        missed, refused = row.get("missed"), row.get("refused")
+        if isinstance(missed, int) and missed:
+            found.append(f"queue {name}: {missed} entries of the journal never came, of whatever device")
+        if isinstance(refused, int) and refused:
+            found.append(f"queue {name}: {refused} readings were refused for good")
     return found

@@ -19,6 +19,8 @@ log = logs.get(__name__)
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 # after SIGTERM; then what is left is killed. The contract allows 8 s, a busy machine needs some of them.
 STOP_WITHIN_S = 6.5
+BROKER = "sensor_hub.embedded_broker"  # killed last: it says the wills of those that hung
+LAST_WILLS_S = 1.0
 ORPHANS_S = 3.0  # for programs without a launcher to end by themselves
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -55,6 +57,8 @@ class StopOnSignal:
     def _stop_in_time(self, _: int) -> None:
         self._asked.wait()
         time.sleep(STOP_WITHIN_S)
+        _kill_descendants(but=BROKER)  # supervisord too: `end_what_is_left` goes on from here
+        time.sleep(LAST_WILLS_S + 0.1)
         _kill_descendants()
 
     def _stop_in_order(self, supervisord_pid: int) -> None:
@@ -86,6 +90,14 @@ def reap_until_gone(child: subprocess.Popen[bytes]) -> None:
 
 def end_what_is_left() -> None:
     """Nothing of ours lives on; what was born meanwhile goes too."""
+    brokers = _kill_descendants(but=BROKER)
+    if brokers:
+        killed = [each for each in psutil.Process().children(recursive=True) if each not in brokers]
+        psutil.wait_procs(killed, timeout=LAST_WILLS_S)  # until then they are still connected to it
+    for broker in brokers:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            broker.terminate()
+    psutil.wait_procs(brokers, timeout=LAST_WILLS_S)
     deadline = time.monotonic() + 1.0
     while time.monotonic() < deadline:
         _kill_descendants()
@@ -96,10 +108,16 @@ def end_what_is_left() -> None:
             return
 
 
-def _kill_descendants() -> None:
+def _kill_descendants(but: str = "") -> list[psutil.Process]:
+    """Kill all but those that have this word in their command line; returns these."""
+    spared: list[psutil.Process] = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
+            if but and but in process.cmdline():
+                spared.append(process)
+            else:
+                process.kill()
+    return spared
 
 
 def end_session(leader_pid: int) -> None:

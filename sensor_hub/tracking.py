@@ -133,6 +133,12 @@ class Tracker:
         with self._lock:
             return replace(self._devices[sensor_id].history)
 
+    def known(self, sensor_id: str) -> tuple[Snapshot, History]:
+        """`snapshot` and `history`, of the same moment."""
+        with self._lock:
+            device = self._devices[sensor_id]
+            return self._snapshot(device), replace(device.history)
+
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """Hold the lock, and tell afterwards what has changed: a log that does not take it must delay no reading."""

@@ -21,6 +21,7 @@ from sensor_hub.errors import InvalidCommand, TransportDown
 
 Emit = Callable[[Any], None]
 ENDS_WITHIN_S = 1.0  # how long a process that closes its connection may take to end
+STARTS_WITHIN_S = 300.0  # many that start at once on a slow machine take minutes to import what they need
 TAKES_WITHIN_S = 2  # how long a process may be deaf when its connection is full
 
 
@@ -62,7 +63,10 @@ class Job(Protocol):
 
     @property
     def patience_s(self) -> float | None:
-        """A process that emits nothing for so long hangs, and is ended; None: it may be silent for ever."""
+        """A process that emits nothing for so long hangs, and is ended; None: it may be silent for ever.
+
+        Before its first word it has more time.
+        """
 
     def host(self, clock: Clock) -> Host:
         """Who does it there, in the process's main thread."""
@@ -101,13 +105,15 @@ class ProcessHost(Host):
         except OSError as error:
             return f"its process could not be started: {error}"
         hung = ""
+        patience_s = None if self._job.patience_s is None else max(STARTS_WITHIN_S, self._job.patience_s)
         try:
             self._introduce(connection)
-            while connection.poll(self._job.patience_s):
+            while connection.poll(patience_s):
                 message = connection.recv()
                 if not isinstance(message, Beat):
                     emit(message)
-            hung = f"; it had said nothing for {self._job.patience_s:g} s"
+                patience_s = self._job.patience_s
+            hung = f"; it had said nothing for {patience_s:g} s"
             self.kill()
         except (EOFError, OSError):
             pass  # the child is gone, or closes its end on the way out

@@ -45,14 +45,22 @@ def test_sigterm_ends_all_within_8_seconds_though_a_program_hangs(hub: Hub, name
         witness.wait_for(topic)
         asked_s = time.monotonic()
         assert hub.stop() == 0
+        witness.wait_for(topic, after_s=asked_s)
         said = [message.payload for message in witness.seen(topic, after_s=asked_s)]
     assert set(said) == {b"offline"}  # a bridge that hangs is killed: the broker then says its will
     assert eventually(lambda: nothing_left(hub))
 
 
-def test_sigterm_ends_all_within_8_seconds_though_supervisord_hangs(hub: Hub) -> None:
-    hub.supervisord().suspend()
-    assert hub.stop() == 0
+def test_sigterm_ends_all_within_8_seconds_though_supervisord_and_the_bridge_hang(hub: Hub) -> None:
+    topic = f"IoT2mqtt/v1/instances/{hub.id}/status"
+    with Witness(broker_port(hub)) as witness:
+        witness.wait_for(topic)
+        hub.supervisord().suspend()
+        hub.program("mqtt-bridge").suspend()
+        asked_s = time.monotonic()
+        assert hub.stop() == 0
+        # the broker is ended last: as on a machine so busy that everything else is killed at once
+        assert witness.wait_for(topic, after_s=asked_s).payload == b"offline"
     assert eventually(lambda: nothing_left(hub))
 
 
@@ -65,9 +73,9 @@ def test_offline_is_published_while_the_services_still_run(hub: Hub) -> None:
             process.suspend()  # they take 3 s to be killed, and must not hold up the bridge
         asked_s = time.monotonic()
         hub.process.terminate()
-        witness.wait_for(lambda m: (m.topic, m.payload) == (topic, b"offline"), 8, after_s=asked_s)
+        witness.wait_for(lambda m: (m.topic, m.payload) == (topic, b"offline"), after_s=asked_s)
         assert all(process.is_running() for process in services)
-        assert hub.ended(8) == 0
+        assert hub.ended() == 0
 
 
 def test_sigterm_while_everything_is_just_starting_ends_with_0(tmp_path: Path) -> None:
@@ -98,9 +106,9 @@ def test_a_reader_that_leaves_ends_the_hub_in_good_order(tmp_path: Path) -> None
     with run_dir_of(instance_id), (tmp_path / "err").open("w+") as err:
         try:
             done = subprocess.run(
-                line, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=err, timeout=40, check=True
+                line, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=err, timeout=120, check=True
             )
-            eventually(lambda: leftovers(instance_id) == [], 15)
+            eventually(lambda: leftovers(instance_id) == [])
         finally:
             for process in leftovers(instance_id):
                 process.kill()

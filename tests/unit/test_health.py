@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import time
 import uuid
@@ -40,7 +41,8 @@ def test_a_hub_whose_parts_all_work_has_no_reason(instance_id: str) -> None:
 @pytest.mark.parametrize(("ago_s", "ill"), [(29.0 - 10, False), (31.0, True)])
 def test_a_loop_must_have_turned_within_30_seconds(instance_id: str, ago_s: float, ill: bool) -> None:
     loop_turned(instance_id, ago_s)
-    assert health.reasons(instance_id) == (["mqtt-bridge's loop has not turned for 31 s"] if ill else [])
+    found = "".join(health.reasons(instance_id))
+    assert re.fullmatch(r"mqtt-bridge's loop has not turned for 3\d s" if ill else "", found)
 
 
 def test_a_broker_that_is_away_is_named(instance_id: str) -> None:
@@ -70,7 +72,7 @@ def test_a_program_that_does_not_run_is_named_with_its_state(
     instance_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop_turned(instance_id, 1)
-    states = {"serial-handler": "BACKOFF", "http-poller": "RUNNING", "state-aggregator": "RUNNING"}
+    states = {"serial-handler": "BACKOFF", "http-poller": "RUNNING", "state-aggregator": "STARTING"}
     monkeypatch.setattr(supervision, "program_states", lambda _: states)
     assert health.reasons(instance_id) == ["serial-handler is BACKOFF", "mqtt-bridge is missing"]
 
@@ -107,6 +109,11 @@ def test_a_queue_in_which_much_waits_is_a_note_and_one_that_loses_is_a_reason(in
     assert health.notes(instance_id) == [
         "queue mqtt: 12 entries wait, the oldest for 612 s",
         "queue mqtt: 3 entries were lost since its file was begun",
+    ]
+    runtime.write_queue_figures(instance_id, "mqtt", {"depth": 0, "missed": 5, "refused": 2})
+    assert health.notes(instance_id) == [
+        "queue mqtt: 5 entries of the journal never came, of whatever device",
+        "queue mqtt: 2 readings were refused for good",
     ]
     runtime.write_queue_figures(instance_id, "mqtt", row | {"dropping": True})
     assert health.reasons(instance_id) == ["queue mqtt is full: 3 entries are lost, 12 wait"]
