@@ -55,7 +55,7 @@ class Mosquitto:
         config.write_text(self._config(), encoding="utf-8")
         with (self.directory / "mosquitto.log").open("ab") as log:
             self._process = subprocess.Popen([MOSQUITTO, "-v", "-c", str(config)], stdout=log, stderr=log)
-        eventually(self._accepts)
+        eventually(self._accepts, 60)
 
     def stop(self) -> None:
         """End in good order: sessions are closed, retained messages saved if persistent."""
@@ -84,10 +84,10 @@ class Mosquitto:
         process.send_signal(how)
         process.send_signal(signal.SIGCONT)
         try:
-            process.wait(5)
+            process.wait(30)  # it may have much to save
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait(5)
+            process.wait(30)
 
     def _accepts(self) -> bool:
         if self._running().poll() is not None:
@@ -177,7 +177,7 @@ class Witness:
 
     def publish(self, topic: str, payload: bytes | str, *, qos: int = 1, retain: bool = False) -> None:
         """Publish and wait until the broker has it (until it is sent, for QoS 0)."""
-        self.client.publish(topic, payload, qos=qos, retain=retain).wait_for_publish(10)
+        self.client.publish(topic, payload, qos=qos, retain=retain).wait_for_publish(30)
 
     def seen(
         self, topic_or_predicate: str | Callable[[Message], bool], *, after_s: float = 0.0
@@ -190,7 +190,7 @@ class Witness:
     def wait_for(
         self,
         topic_or_predicate: str | Callable[[Message], bool],
-        within_s: float = 10.0,
+        within_s: float = 30.0,
         *,
         after_s: float = 0.0,
     ) -> Message:
@@ -217,7 +217,7 @@ class Witness:
         client = self._connected([topic_filter, marker], on_message, qos=0)
         try:
             client.publish(marker, b"", qos=0)  # comes back after all that the subscription brought
-            assert complete.wait(10), "the broker did not send the marker back"
+            assert complete.wait(30), "the broker did not send the marker back"
         finally:
             client.disconnect()
             client.loop_stop()
@@ -245,10 +245,10 @@ class Witness:
             client.username_pw_set(*self._login)
         client.connect("127.0.0.1", self.port)
         client.loop_start()
-        assert subscribed.wait(10), "the witness was not subscribed within 10 s"
+        assert subscribed.wait(30), "the witness was not subscribed within 30 s"
         return client
 
-    def wait_until_back(self, within_s: float = 10.0) -> None:
+    def wait_until_back(self, within_s: float = 30.0) -> None:
         """After the broker was away: return when the witness is subscribed again."""
         marker = f"witness/{uuid.uuid4()}"
         self.client.publish(marker, b"", qos=1)  # paho sends it (again) after the next connection

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# A slow machine is no finding.
-settings.register_profile("hub", deadline=None)
+# A slow machine is no finding, and what one run finds every run finds: the same examples each time. Others are
+# tried on purpose (CONTRIBUTING.md).
+settings.register_profile(
+    "hub", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile(
+    "explore",
+    deadline=None,
+    derandomize=False,
+    max_examples=2000,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("hub")
 
 

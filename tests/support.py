@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import socket
 import time
 from collections.abc import Callable
@@ -10,7 +12,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(condition: Callable[[], T], within_s: float = 10.0) -> T:
+def eventually(condition: Callable[[], T], within_s: float = 30.0) -> T:
     """Poll until `condition` is truthy and return it; AssertionError after `within_s`."""
     deadline = time.monotonic() + within_s
     while True:
@@ -22,18 +24,21 @@ def eventually(condition: Callable[[], T], within_s: float = 10.0) -> T:
         time.sleep(0.02)
 
 
-_GIVEN: set[int] = set()  # the system may choose the same one twice
+# Below those that the system chooses itself, for another's connection perhaps; workers of one run share none.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 8
+_PORTS = random.sample(range(10_000 + 2_700 * _WORKER, 12_700 + 2_700 * _WORKER), 2_700)
 
 
 def free_port() -> int:
     """A loopback port that nobody listened on a moment ago, a new one each time."""
     while True:
+        port = _PORTS.pop()
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port not in _GIVEN:
-            _GIVEN.add(port)
-            return port
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
 
 
 def free_ports(count: int) -> list[int]:

@@ -43,7 +43,7 @@ class Engine:
         return self.name == "podman"
 
     def shell(
-        self, line: str, *, within_s: float = 60, check: bool = True, **more: str
+        self, line: str, *, within_s: float = 180, check: bool = True, **more: str
     ) -> subprocess.CompletedProcess[str]:
         """Run a line of shell as a user types it, in the checkout; output and errors apart, as text."""
         done = subprocess.run(
@@ -61,7 +61,7 @@ class Engine:
         return done
 
     def docker(
-        self, *words: str, within_s: float = 60, check: bool = True
+        self, *words: str, within_s: float = 180, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run `docker` with these arguments."""
         return self.shell(shlex.join(["docker", *words]), within_s=within_s, check=check)
@@ -118,6 +118,6 @@ def _which(name: str) -> str | None:
 
 def _succeeds(*command: str) -> bool:
     try:
-        return subprocess.run(command, capture_output=True, timeout=30, check=False).returncode == 0
+        return subprocess.run(command, capture_output=True, timeout=120, check=False).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from tests.container.building import IMAGE
 from tests.container.engine import ROOT, Engine
 from tests.support import eventually
 
-UP_WITHIN_S = 90.0
+UP_WITHIN_S = 240.0
 STANDIN = ROOT / "tests/platform_standin/shared"
 SENSORS: Sequence[Mapping[str, Any]] = (
     {
@@ -66,11 +65,9 @@ class Container:
         """Its exit code, which must come in time."""
         return int(self.engine.docker("wait", self.name, within_s=within_s).stdout)
 
-    def stop(self) -> float:
-        """`docker stop`: seconds that it took."""
-        began_s = time.monotonic()
-        self.engine.docker("stop", self.name)
-        return time.monotonic() - began_s
+    def stop(self) -> None:
+        """`docker stop`, with more time than the usual 10 s: a busy machine may need it, or 137 is the exit code."""
+        self.engine.docker("stop", "-t", "30", self.name)
 
     def ports(self) -> list[int]:
         """The block that it says it has reserved last."""
@@ -162,7 +159,7 @@ class Platform:
         self._started.remove(container)
         self.engine.docker("rm", "-f", "-v", container.name)
 
-    def run(self, instance_id: str, *more: str, within_s: float = 60) -> tuple[int, str, str]:
+    def run(self, instance_id: str, *more: str, within_s: float = 180) -> tuple[int, str, str]:
         """Run it to its end: exit code, stdout, stderr."""
         options = " ".join([*self.options(instance_id), *more])
         done = self.engine.shell(f"docker run --rm {options} {IMAGE}", within_s=within_s, check=False)
@@ -172,7 +169,7 @@ class Platform:
         """Remove every container that was started here."""
         if self._started:
             names = " ".join(container.name for container in self._started)
-            self.engine.shell(f"docker rm -f -v {names}", check=False, within_s=90)
+            self.engine.shell(f"docker rm -f -v {names}", check=False, within_s=180)
         self._started.clear()
 
     def tell(self) -> None:

@@ -12,7 +12,7 @@ from tests.broker import MOSQUITTO, NO_MOSQUITTO, Witness, free_port, mosquitto
 from tests.container.building import IMAGE
 from tests.container.compose import services
 from tests.container.engine import Engine
-from tests.container.platform import Container
+from tests.container.platform import UP_WITHIN_S, Container
 from tests.support import eventually
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(600)]
@@ -85,7 +85,7 @@ def test_a_pair_reads_its_own_emulator(
 ) -> None:
     prefix = f"IoT2mqtt/v1/instances/{started[name].instance_id}/devices"
     for device, value in ((f"{room}_motion", "motion_detected"), (f"{room}_{serial}", "value")):
-        message = witness.wait_for(f"{prefix}/{device}/state", 90)
+        message = witness.wait_for(f"{prefix}/{device}/state", UP_WITHIN_S)
         state = json.loads(message.payload)["state"]
         assert state[value] is not None
         assert "emulated" not in state  # to the hub it is a device like any other
@@ -103,9 +103,9 @@ def test_an_emulator_that_is_switched_sets_the_state_of_its_hub(
     url = "http://127.0.0.1:5004/sensors/hall_motion/motion"
     switch = f"curl -s -X POST -H 'Content-Type: application/json' {url} -d"
     started["emulator-1"].exec(f"{switch} '{{\"active\": true}}'")
-    eventually(lambda: moves() is True, 30)
+    eventually(lambda: moves() is True, 60)
     started["emulator-1"].exec(f"{switch} '{{\"active\": false}}'")
-    eventually(lambda: moves() is False, 30)
+    eventually(lambda: moves() is False, 60)
 
 
 def test_the_services_do_not_listen_on_the_bridge(started: dict[str, Container], witness: Witness) -> None:

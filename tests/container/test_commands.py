@@ -12,7 +12,7 @@ import pytest
 from tests.broker import Mosquitto, Witness
 from tests.container.building import BUILD
 from tests.container.engine import ROOT, Engine
-from tests.container.platform import Container, Platform
+from tests.container.platform import UP_WITHIN_S, Container, Platform
 from tests.support import eventually
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(600)]
@@ -30,7 +30,8 @@ def hub(module_host: Platform, witness: Witness) -> Container:
         pytest.skip("the ports 5001 to 5003 belong to somebody else here")
     # the bridge does not wait for the first poll of each device; what is typed below does
     eventually(
-        lambda: all(d["status"] == "online" for d in container.curl("localhost:5003/devices")["devices"])
+        lambda: all(d["status"] == "online" for d in container.curl("localhost:5003/devices")["devices"]),
+        UP_WITHIN_S,
     )
     return container
 
@@ -41,10 +42,12 @@ def answer(engine: Engine, line: str) -> Any:
 
 @pytest.mark.parametrize("port", SERVICES)
 def test_health(engine: Engine, hub: Container, port: int) -> None:
-    health = answer(engine, f"docker exec $CONTAINER_ID curl -s http://localhost:{port}/health")
-    assert health["service"] == SERVICES[port]
-    assert health["instance_id"] == "test_sensor_hub"
-    assert health["status"] == "healthy"
+    def health() -> dict[str, Any]:
+        body = answer(engine, f"docker exec $CONTAINER_ID curl -s http://localhost:{port}/health")
+        return {name: body[name] for name in ("service", "instance_id", "status")}
+
+    well = {"service": SERVICES[port], "instance_id": "test_sensor_hub", "status": "healthy"}
+    eventually(lambda: health() == well, 60)
 
 
 @pytest.mark.parametrize(("port", "sensor_id"), [(5001, "temp_living_room"), (5002, "motion_front_door")])
@@ -92,10 +95,14 @@ def test_a_device_then_the_cache_that_has_it_then_the_cache_cleared(engine: Engi
 
 
 def test_supervisorctl_status(engine: Engine, hub: Container) -> None:
-    done = engine.shell(CONTAINER_ID + "docker exec $CONTAINER_ID supervisorctl status", check=False)
-    states = dict(line.split()[:2] for line in done.stdout.splitlines())
     programs = ["serial-handler", "http-poller", "state-aggregator", "mqtt-bridge"]
-    assert {name: states.get(name) for name in programs} == dict.fromkeys(programs, "RUNNING")
+
+    def states() -> dict[str, str | None]:
+        done = engine.shell(CONTAINER_ID + "docker exec $CONTAINER_ID supervisorctl status", check=False)
+        found = dict(line.split()[:2] for line in done.stdout.splitlines())
+        return {name: found.get(name) for name in programs}
+
+    eventually(lambda: states() == dict.fromkeys(programs, "RUNNING"), 60)
 
 
 def test_docker_logs_has_every_service(engine: Engine, hub: Container) -> None:
@@ -106,7 +113,7 @@ def test_docker_logs_has_every_service(engine: Engine, hub: Container) -> None:
 
 
 def test_mosquitto_sub_sees_the_instance(engine: Engine, hub: Container) -> None:
-    everything = engine.shell(f"mosquitto_sub -h localhost -t '{TOPIC}/#' -v -W 1", check=False).stdout
+    everything = engine.shell(f"mosquitto_sub -h localhost -t '{TOPIC}/#' -v -W 5", check=False).stdout
     assert f"{TOPIC}/status online\n" in everything
     assert re.search(rf"^{TOPIC}/devices/temp_living_room/state/value \d+\.\d$", everything, re.M)
     assert f"{TOPIC}/devices/motion_front_door/state/battery_level " in everything
@@ -139,11 +146,14 @@ def test_mosquitto_pub_gets_its_answer(
 
 
 def test_health_check_of_the_engine(engine: Engine, hub: Container, broker: Mosquitto) -> None:
-    assert engine.docker("exec", hub.name, "sensor-hub", "health").stdout == "test_sensor_hub is healthy\n"
+    said = "test_sensor_hub is healthy\n"
+    eventually(
+        lambda: engine.docker("exec", hub.name, "sensor-hub", "health", check=False).stdout == said, 60
+    )
     if engine.name == "podman":
-        assert engine.docker("healthcheck", "run", hub.name, check=False).returncode == 0
+        eventually(lambda: engine.docker("healthcheck", "run", hub.name, check=False).returncode == 0, 240)
     else:
-        eventually(lambda: hub.inspect("State.Health.Status") == "healthy", 90)
+        eventually(lambda: hub.inspect("State.Health.Status") == "healthy", UP_WITHIN_S)
 
 
 def test_the_root_is_read_only_and_nobody_listens_beyond_loopback(hub: Container) -> None:
@@ -177,10 +187,10 @@ def test_the_commands_of_the_documentation_run_as_they_stand(
     assert lines[0] == BUILD  # the fixture has run it
     assert len(lines) > 20
     for line in lines[1:]:
-        limit = " -W 2" if line.startswith("mosquitto_sub") else ""  # it would listen for ever
+        limit = " -W 5" if line.startswith("mosquitto_sub") else ""  # it would listen for ever
         # supervisorctl's exit code is 3 when a program is not wanted here (the embedded broker)
         done = engine.shell(line + limit, check=not limit and "supervisorctl" not in line)
         assert done.stdout or line.startswith("mosquitto_pub"), line
         if "docker run -d" in line:
-            witness.wait_for("IoT2mqtt/v1/instances/sensor_hub_01/meta/info", 60)
-            eventually(Container(engine, "sensor_hub_01", "sensor_hub_01").is_healthy, 60)
+            witness.wait_for("IoT2mqtt/v1/instances/sensor_hub_01/meta/info", UP_WITHIN_S)
+            eventually(Container(engine, "sensor_hub_01", "sensor_hub_01").is_healthy, UP_WITHIN_S)

@@ -18,7 +18,7 @@ import pytest
 
 from tests.broker import MOSQUITTO, NO_MOSQUITTO, Mosquitto, Witness, mosquitto, password_file
 from tests.container.building import IMAGE
-from tests.container.platform import STANDIN, Container, Platform
+from tests.container.platform import STANDIN, UP_WITHIN_S, Container, Platform
 from tests.support import eventually
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(600)]
@@ -139,9 +139,11 @@ def test_tls_with_an_authority_a_client_certificate_and_the_password_of_the_secr
 ) -> None:
     hub = hubs[f"right_{client}"]
     hub.online(witness)
-    value = witness.wait_for(f"IoT2mqtt/v1/instances/right_{client}/devices/boiler_room/state/value", 60)
+    value = witness.wait_for(
+        f"IoT2mqtt/v1/instances/right_{client}/devices/boiler_room/state/value", UP_WITHIN_S
+    )
     assert value.payload == b"21.5"
-    eventually(hub.is_healthy, 60)
+    eventually(hub.is_healthy, UP_WITHIN_S)
 
 
 def errors_of(hub: Container) -> list[str]:
@@ -161,10 +163,10 @@ def test_a_wrong_one_is_one_clear_line_and_the_bridge_goes_on_trying(
     hubs: dict[str, Container], host: Platform, broker: Mosquitto, case: str, event: str, client: str
 ) -> None:
     hub = hubs[f"{case}_{client}"]
-    first = eventually(lambda: errors_of(hub), 90)
+    first = eventually(lambda: errors_of(hub), UP_WITHIN_S)
     began_s, bridge = time.monotonic(), hub.exec("supervisorctl pid mqtt-bridge")
     attempts = attempts_in(broker)
-    eventually(lambda: attempts_in(broker) >= attempts + 8, 60)  # six instances try
+    eventually(lambda: attempts_in(broker) >= attempts + 8, 120)  # six instances try
     assert len(errors_of(hub)) == 1, errors_of(hub)
     assert event in first[0]
     assert f"port={TLS_PORT}" in first[0]

@@ -34,7 +34,7 @@ class HttpDevices:
                 name = self.path.strip("/")
                 devices.reads[name] += 1
                 if name in devices.held:
-                    devices.held[name].wait(30)
+                    devices.held[name].wait(100)
                 body = devices.raw.get(name) or json.dumps(devices.values[name]).encode()
                 self._answer(devices.status.get(name, 200), body)
 
@@ -45,7 +45,7 @@ class HttpDevices:
                 devices.posts[path] += 1
                 name, _, prop = path.partition("/")
                 if path in devices.held:
-                    devices.held[path].wait(30)
+                    devices.held[path].wait(100)
                 status = devices.status.get(path, 200)
                 if status == 200:
                     devices.written.append((path, value))

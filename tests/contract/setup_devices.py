@@ -63,13 +63,13 @@ def emulator(directory: Path) -> Iterator[Emulated]:
             [sys.executable, "-m", "emulator", str(path)], cwd=ROOT, stdout=out, stderr=out
         )
     try:
-        eventually(lambda: b"emulator ready" in log.read_bytes() or process.poll() is not None, 30)
+        eventually(lambda: b"emulator ready" in log.read_bytes() or process.poll() is not None, 60)
         assert process.poll() is None, log.read_text()
         yield Emulated(str(pty), f"http://127.0.0.1:{port}/sensors/yard")
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(30)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -87,7 +87,7 @@ class ModbusServer:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._ready.wait(20)
+        assert self._ready.wait(60)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -152,7 +152,7 @@ def every(values: list[Any]) -> list[Any]:
 
 
 def searched_port(at: Places) -> Walk:
-    line = {"url": at.emulated.pty, "last_unit": 4, "unit_timeout_s": 1.0}
+    line = {"url": at.emulated.pty, "last_unit": 3, "unit_timeout_s": 2.0}
     sensor = {"scale": 0.1, "name": "Room", "try_it": True}
     return Walk(
         "modbus_scan",
@@ -163,7 +163,7 @@ def searched_port(at: Places) -> Walk:
 
 
 def listed_port(at: Places) -> Walk:
-    line = {"list_ports": True, "last_unit": 2, "unit_timeout_s": 1.0}
+    line = {"list_ports": True, "last_unit": 2, "unit_timeout_s": 3.0}
     return Walk(
         "modbus_scan",
         {"hub": HUB, "line": line, "sensor": {"prefix": "room", "sensor_type": "humidity", "scale": 0.1}},
@@ -184,7 +184,7 @@ def searched_tcp(at: Places) -> Walk:
 
 
 def searched_definition(at: Places) -> Walk:
-    line = {"url": at.emulated.pty, "last_unit": 2, "unit_timeout_s": 1.0}
+    line = {"url": at.emulated.pty, "last_unit": 2, "unit_timeout_s": 3.0}
     sensor = {"registers": "map", "register_map": "emulator_generic", "prefix": "dev", "try_it": True}
     return Walk(
         "modbus_scan",

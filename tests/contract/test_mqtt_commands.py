@@ -34,7 +34,7 @@ def held(hub: Hub) -> Iterator[threading.Event]:
     event = hub.http.held["slow/on"] = threading.Event()
     yield event
     event.set()
-    assert hub.command("slow", {"on": 0}, timeout=10_000)["status"] == "success"
+    assert hub.command("slow", {"on": 0}, timeout=30_000)["status"] == "success"
     del hub.http.held["slow/on"]
 
 
@@ -51,7 +51,7 @@ def test_a_command_is_carried_out_and_answered(hub: Hub) -> None:
         hub.next("devices/boiler/state", lambda b: b["state"]["setpoint"] == 55.5, since)["device_id"]
         == "boiler"
     )
-    assert hub.next("devices/boiler/state/pump", after_s=since) is True
+    hub.next("devices/boiler/state/pump", lambda value: value is True, since)
     assert hub.retained("devices/boiler/cmd/response") == {}
 
 
@@ -253,7 +253,7 @@ def test_a_duplicate_of_a_command_under_way_waits_for_the_first_answer(
 ) -> None:
     cmd_id, value = fresh_id(), fresh_id()
     for _ in range(3):
-        hub.send("devices/slow/cmd", {"id": cmd_id, "values": {"on": value}, "timeout": 20_000})
+        hub.send("devices/slow/cmd", {"id": cmd_id, "values": {"on": value}, "timeout": 60_000})
     assert hub.command("lamp", {"on": True})["status"] == "success"
     assert hub.answers("devices/slow", cmd_id) == []
     held.set()
@@ -266,14 +266,14 @@ def test_commands_to_one_device_are_carried_out_in_order(hub: Hub) -> None:
     run = fresh_id()
     for number in range(30):
         hub.send("devices/lamp/cmd", {"id": f"{run}-{number}", "values": {"note": f"{run}-{number}"}})
-    eventually(lambda: hub.answers("devices/lamp", f"{run}-29"), 30)
+    eventually(lambda: hub.answers("devices/lamp", f"{run}-29"), 60)
     done = [note for note in hub.http.writes("lamp/note") if str(note).startswith(run)]
     assert done == [f"{run}-{number}" for number in range(30)]
 
 
 def test_a_slow_device_delays_only_itself(hub: Hub, held: threading.Event) -> None:
     since, cmd_id = hub.now(), fresh_id()
-    hub.send("devices/slow/cmd", {"id": cmd_id, "values": {"on": 1}, "timeout": 20_000})
+    hub.send("devices/slow/cmd", {"id": cmd_id, "values": {"on": 1}, "timeout": 60_000})
     for device, values in (("lamp", {"on": True}), ("boiler", {"pump": True})):
         assert hub.command(device, values)["status"] == "success"
     hub.plc.words[1] = 333

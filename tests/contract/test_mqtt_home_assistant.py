@@ -33,7 +33,7 @@ ON = {"ha_discovery": True}
 def home(request: pytest.FixtureRequest) -> Iterator[Hub]:
     """A running hub that announces its devices."""
     with running_hub(request.param, config=ON) as hub:
-        eventually(lambda: announced(hub).keys() == DEVICES, 30)
+        eventually(lambda: announced(hub).keys() == DEVICES, 60)
         yield hub
 
 
@@ -57,14 +57,14 @@ def components(hub: Hub, device_id: str) -> dict[str, dict[str, Any]]:
 
 
 def shown(hub: Hub, body: Mapping[str, Any]) -> str:
-    """What Home Assistant shows of a component now."""
-    return rules.rendered(
-        body["value_template"], hub.witness.retained(body["state_topic"]).popitem()[1].decode()
-    )
+    """What Home Assistant shows of a component now; nothing before its first value."""
+    kept_there = hub.witness.retained(body["state_topic"])
+    return rules.rendered(body["value_template"], kept_there.popitem()[1].decode()) if kept_there else ""
 
 
-def times_announced(hub: Hub, device_id: str, after_s: float) -> int:
-    return len(hub.witness.seen(kept(hub)[device_id][0], after_s=after_s))
+def times_announced(hub: Hub, after_s: float) -> set[int]:
+    """How often each device that the broker retains, in no order."""
+    return {len(hub.witness.seen(topic, after_s=after_s)) for topic, _ in kept(hub).values()}
 
 
 # -- announced -----------------------------------------------------------------------------------------------------
@@ -99,7 +99,7 @@ def test_what_is_announced_is_what_the_broker_retains(home: Hub) -> None:
         topics = [body["state_topic"] for body in config["components"].values()]
         topics = [topic for topic in topics if not topic.endswith("signal_strength")]  # the device has none
         topics += [each["topic"] for each in config["availability"]]
-        eventually(lambda topics=topics: set(topics) <= home.witness.retained().keys(), 20)  # type: ignore[misc]
+        eventually(lambda topics=topics: set(topics) <= home.witness.retained().keys(), 60)  # type: ignore[misc]
 
 
 def test_the_aggregator_tells_every_property_of_every_enabled_device(home: Hub) -> None:
@@ -124,18 +124,18 @@ def test_what_an_http_device_only_takes_has_no_state(home: Hub) -> None:
     home.witness.publish(
         home.topic("devices/lamp/cmd"), rules.rendered(lamp["number_level"]["command_template"], 40)
     )
-    eventually(lambda: home.http.writes("lamp/level") == [40], 20)
+    eventually(lambda: home.http.writes("lamp/level") == [40], 60)
 
 
 def test_values_arrive_with_class_and_unit(home: Hub) -> None:
     value = components(home, "cellar")["sensor_value"]
     assert (value["device_class"], value["unit_of_measurement"]) == ("temperature", "°C")
-    eventually(lambda: shown(home, value) == "21.5", 20)
+    eventually(lambda: shown(home, value) == "21.5", 60)
     motion = components(home, "yard")["binary_sensor_motion_detected"]
     assert motion["device_class"] == "motion"
     home.http.values["yard"] = {"motion_detected": True, "battery_level": None}
-    eventually(lambda: shown(home, motion) == motion["payload_on"], 20)
-    eventually(lambda: shown(home, components(home, "yard")["sensor_battery_level"]) == "None", 20)
+    eventually(lambda: shown(home, motion) == motion["payload_on"], 60)
+    eventually(lambda: shown(home, components(home, "yard")["sensor_battery_level"]) == "None", 60)
 
 
 def test_a_number_and_a_switch_set_the_device(home: Hub) -> None:
@@ -145,11 +145,11 @@ def test_a_number_and_a_switch_set_the_device(home: Hub) -> None:
     assert (setpoint["min"], setpoint["max"], setpoint["step"]) == (30, 75, 0.5)
     home.witness.publish(command, rules.rendered(setpoint["command_template"], 47.5))
     home.witness.publish(command, pump["payload_on"])
-    eventually(lambda: shown(home, setpoint) == "47.5", 20)
-    eventually(lambda: shown(home, pump) == pump["state_on"], 20)
+    eventually(lambda: shown(home, setpoint) == "47.5", 60)
+    eventually(lambda: shown(home, pump) == pump["state_on"], 60)
     assert (home.plc.words[10], home.plc.bits[0]) == (475, True)
     home.witness.publish(command, pump["payload_off"])
-    eventually(lambda: shown(home, pump) == pump["state_off"], 20)
+    eventually(lambda: shown(home, pump) == pump["state_off"], 60)
 
 
 def test_ids_differ_from_those_of_another_instance_and_stay_over_a_restart(home: Hub) -> None:
@@ -158,10 +158,10 @@ def test_ids_differ_from_those_of_another_instance_and_stay_over_a_restart(home:
     home.end_bridge()
     home.start_bridge()
     home.online()
-    eventually(lambda: all(times_announced(home, device_id, mark) for device_id in DEVICES), 30)
+    eventually(lambda: min(times_announced(home, mark)) > 0, 60)
     assert {device_id: raw for device_id, (_, raw) in kept(home).items()} == before
     with running_hub(home.client, port=home.port, config=ON) as other:
-        eventually(lambda: announced(other).keys() == DEVICES, 30)
+        eventually(lambda: announced(other).keys() == DEVICES, 60)
 
         def ids(hub: Hub) -> set[str]:
             return {
@@ -182,14 +182,14 @@ def test_home_assistants_birth_brings_all_configs_again_and_its_end_none(home: H
     mark = home.now()
     home.witness.publish("homeassistant/status", "offline")
     home.witness.publish("homeassistant/status", "online")
-    within_s = BIRTH_DELAY_S[1] + 15
-    eventually(lambda: all(times_announced(home, device_id, mark) for device_id in DEVICES), within_s)
-    assert {times_announced(home, device_id, mark) for device_id in DEVICES} == {1}
+    within_s = BIRTH_DELAY_S[1] + 60
+    eventually(lambda: min(times_announced(home, mark)) > 0, within_s)
+    assert times_announced(home, mark) == {1}
 
 
 def test_a_broker_that_has_lost_all_is_told_again(client: str) -> None:
     with running_hub(client, config=ON) as hub:
-        eventually(lambda: announced(hub).keys() == DEVICES, 30)
+        eventually(lambda: announced(hub).keys() == DEVICES, 60)
         assert hub.broker is not None
         hub.broker.kill()
         hub.broker.start()
@@ -197,7 +197,7 @@ def test_a_broker_that_has_lost_all_is_told_again(client: str) -> None:
         eventually(lambda: announced(hub).keys() == DEVICES, 60)
         mark = hub.now()
         hub.witness.publish("homeassistant/status", "online")
-        eventually(lambda: times_announced(hub, "cellar", mark), 30)
+        eventually(lambda: min(times_announced(hub, mark)) > 0, 60)
 
 
 def test_devices_of_a_handler_that_comes_late_are_announced_when_it_is_there(client: str) -> None:
@@ -205,9 +205,9 @@ def test_devices_of_a_handler_that_comes_late_are_announced_when_it_is_there(cli
         hub.services.stop("http-poller")
         hub.start_bridge()
         hub.online(60)
-        eventually(lambda: announced(hub).keys() == {"cellar", "boiler", "meter"}, 30)
+        eventually(lambda: announced(hub).keys() == {"cellar", "boiler", "meter"}, 60)
         hub.services.start("http-poller")
-        eventually(lambda: announced(hub).keys() == DEVICES, 30)
+        eventually(lambda: announced(hub).keys() == DEVICES, 60)
 
 
 # -- off, and taken back -------------------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ def test_nothing_is_announced_unless_it_is_asked_for(hub: Hub) -> None:
 
 def test_what_is_gone_is_taken_back_and_nothing_of_others(client: str) -> None:
     with running_hub(client, config=ON) as hub:
-        eventually(lambda: announced(hub).keys() == DEVICES, 30)
+        eventually(lambda: announced(hub).keys() == DEVICES, 60)
         before = kept(hub)
         foreign = {
             "homeassistant/device/0x00158d/config": b'{"o":{"name":"other"},"dev":{},"cmps":{}}',
@@ -244,15 +244,19 @@ def test_what_is_gone_is_taken_back_and_nothing_of_others(client: str) -> None:
         mark = hub.now()
         hub.start_bridge()
         hub.online()
-        eventually(lambda: announced(hub).keys() == DEVICES - {"plain", "flaky"}, 30)
-        eventually(lambda: "switch_pump" not in components(hub, "boiler"), 30)
+        eventually(lambda: announced(hub).keys() == DEVICES - {"plain", "flaky"}, 60)
+        eventually(lambda: "switch_pump" not in components(hub, "boiler"), 60)
         boiler = before["boiler"][0]
-        said = [json.loads(m.payload)["cmps"] for m in hub.witness.seen(boiler, after_s=mark)]
-        assert said[0]["switch_pump"] == {"p": "switch"}, "this removes it"
+
+        def said() -> list[Any]:
+            told = hub.witness.seen(boiler, after_s=mark)
+            return [json.loads(m.payload)["cmps"].get("switch_pump") for m in told]
+
+        eventually(lambda: {"p": "switch"} in said(), 60)  # this removes it
         assert foreign.items() <= hub.witness.retained("homeassistant/#").items()
 
         hub.end_bridge()
         hub.environ["HA_DISCOVERY"] = "false"
         hub.start_bridge()
         hub.online()
-        eventually(lambda: hub.witness.retained("homeassistant/#") == foreign, 30)
+        eventually(lambda: hub.witness.retained("homeassistant/#") == foreign, 60)

@@ -39,7 +39,7 @@ class Feed:
             cursor = str(self.since()["cursor"])
             return None if self.since(cursor, wait="0.3")["readings"] else cursor
 
-        return str(eventually(unchanged, 30))
+        return str(eventually(unchanged, 60))
 
     def nudge(self) -> None:
         self.site.serial.get("/sensor/temp")
@@ -83,7 +83,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         site.http = stack.enter_context(in_process(instance, "http-poller"))
         site.aggregator = stack.enter_context(in_process(instance, "state-aggregator"))
         eventually(
-            lambda: all(e["status"] != "unknown" for e in site.aggregator.readings("device_id").values()), 30
+            lambda: all(e["status"] != "unknown" for e in site.aggregator.readings("device_id").values()), 60
         )
         yield site
 
@@ -167,16 +167,16 @@ def test_a_wait_is_answered_as_soon_as_something_changes(nudged: Feed, wait: str
         with pytest.raises(TimeoutError):
             waiting.result(0.2)
         nudged.nudge()
-        assert nudged.ids(waiting.result(30)) == ["temp"]
+        assert nudged.ids(waiting.result(60)) == ["temp"]
 
 
 def test_40_followers_wait_at_the_same_time(nudged: Feed) -> None:
     cursor = nudged.quiet_cursor()
     with ThreadPoolExecutor(40) as pool:
-        waiting = [pool.submit(nudged.since, cursor, "30") for _ in range(40)]
+        waiting = [pool.submit(nudged.since, cursor, "60") for _ in range(40)]
         assert wait(waiting, timeout=1, return_when=FIRST_COMPLETED).done == set()
         nudged.nudge()
-        assert [nudged.ids(follower.result(30)) for follower in waiting] == [["temp"]] * 40
+        assert [nudged.ids(follower.result(60)) for follower in waiting] == [["temp"]] * 40
 
 
 def test_a_wait_without_a_change_ends_empty_with_the_same_cursor(feed: Feed) -> None:

@@ -150,7 +150,7 @@ def test_a_body_that_is_announced_but_too_large_is_refused_before_it_is_sent(
 
 
 def test_a_service_lives_on_after_all_that(site: Site, service: str) -> None:
-    assert site.api(service).ask("GET", "/health", timeout=2).status_code == 200
+    assert site.api(service).health_took_s() < 2
 
 
 # -- paths, methods, media types -----------------------------------------------------------------------------------
@@ -314,8 +314,7 @@ def test_health_answers_within_2_s_while_a_line_hangs_and_60_clients_wait_for_re
                 pool.submit(api.ask, "GET", hanging, timeout=4)
         followers = [pool.submit(follow, number) for number in range(60)]
         try:
-            for _ in range(10):
-                assert api.ask("GET", "/health", timeout=2).status_code == 200
+            assert api.health_took_s(10) < 2
             assert not any(follower.done() for follower in followers)
         finally:
             stop.set()
@@ -340,7 +339,7 @@ def test_a_handler_that_is_killed_and_comes_back(site: Site) -> None:
     eventually(lambda: aggregator.readings("device_id")["boiler"].get("error") == "HANDLER_ERROR", 30)
     assert aggregator.get("/device/pir")["motion_detected"] is False
     site.running["serial-handler"] = Gunicorn(site.instance, "serial-handler")
-    eventually(lambda: aggregator.readings("device_id")["boiler"]["status"] == "online", 30)
+    eventually(lambda: aggregator.readings("device_id")["boiler"]["status"] == "online", 60)
     assert "boiler" not in aggregator.get("/errors")["errors"]
     assert aggregator.get("/device/boiler")["quality"] == "good"
 
@@ -351,11 +350,11 @@ def test_the_values_of_a_frozen_handler_go_offline_when_they_are_stale(tmp_path:
         instance = Instance(tmp_path, content(server.url, "http://127.0.0.1:9"))
         handler = stack.enter_context(under_gunicorn(instance, "serial-handler"))
         aggregator = stack.enter_context(in_process(instance, "state-aggregator"))
-        eventually(lambda: aggregator.readings("device_id")["boiler"]["status"] == "online", 30)
+        eventually(lambda: aggregator.readings("device_id")["boiler"]["status"] == "online", 60)
         os.killpg(handler.process.pid, signal.SIGSTOP)
         try:
-            eventually(lambda: aggregator.readings("device_id")["boiler"]["status"] == "offline", 20)
-            assert aggregator.readings("device_id")["boiler"]["error"] == "HANDLER_ERROR"
+            gone = {"status": "offline", "error": "HANDLER_ERROR"}
+            eventually(lambda: gone.items() <= aggregator.readings("device_id")["boiler"].items(), 60)
         finally:
             os.killpg(handler.process.pid, signal.SIGCONT)
         eventually(lambda: aggregator.readings("device_id")["boiler"]["status"] == "online", 30)

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from tests.contract.services import (
+    NOBODY,
     Api,
     Endpoints,
     Instance,
     Reply,
     emulator,
     endpoints,
-    free_ports,
     in_process,
 )
 from tests.support import eventually
@@ -96,7 +96,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
                     sensor("moved", f"{url}/moved", stale_after=600),
                     sensor("away", f"{url}/away"),
                     sensor("loop", f"{url}/loop"),
-                    sensor("refused", f"http://127.0.0.1:{free_ports(1)[0]}/"),
+                    sensor("refused", f"http://127.0.0.1:{NOBODY}/"),
                     sensor("off", f"{url}/value", enabled=False),
                     {"sensor_id": "door", "sensor_type": "motion"},
                     {"sensor_id": "serial", "sensor_type": "temperature"},
@@ -105,7 +105,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         )
         stack.enter_context(emulator(instance.hub, tmp_path))
         site.api = stack.enter_context(in_process(instance, "http-poller"))
-        eventually(lambda: all(e["status"] != "unknown" for e in site.api.readings().values()), 30)
+        eventually(lambda: all(e["status"] != "unknown" for e in site.api.readings().values()), 60)
         assert other.asked["/value"] == 0
         yield site
         assert other.asked["/value"] == 0  # nobody followed a redirect to another host
@@ -119,9 +119,22 @@ GOOD = {"yard", "plain", "number", "flaky", "moved", "door"}
 BAD = {"hang", "http500", "huge", "html", "list", "away", "loop", "refused"}
 
 
+def well(site: Site, sensor_id: str) -> dict[str, Any]:
+    """The reading of a sensor when its quality is good: a busy machine may leave it unpolled for a moment."""
+
+    def good() -> dict[str, Any]:
+        reading: dict[str, Any] = site.api.ask("GET", f"/sensor/{sensor_id}").json()
+        return reading if reading.get("quality") == "good" else {}
+
+    return eventually(good)
+
+
 def test_health_counts_sensors_and_names_the_poll_interval(site: Site) -> None:
-    eventually(lambda: site.api.get("/health")["sensors_online"] == len(GOOD), 30)
-    health = site.api.get("/health")
+    def all_good_ones_are_online() -> dict[str, Any]:
+        found = site.api.get("/health")
+        return found if found["sensors_online"] == len(GOOD) else {}
+
+    health = eventually(all_good_ones_are_online, 60)
     assert is_now(health.pop("timestamp"))
     assert health.pop("instance_id").startswith("t")
     assert health.pop("errors_count") >= len(BAD)
@@ -147,7 +160,7 @@ def test_sensors_lists_all_of_its_kind(site: Site) -> None:
 
 
 def test_a_sensor_answers_its_last_poll_with_its_fields_by_our_names(site: Site) -> None:
-    reading = site.api.get("/sensor/yard")
+    reading = well(site, "yard")
     assert is_now(reading.pop("timestamp"))
     assert reading == {
         "sensor_id": "yard",
@@ -169,13 +182,12 @@ def test_a_sensor_answers_its_last_poll_with_its_fields_by_our_names(site: Site)
     ],
 )
 def test_readings_of_other_shapes(site: Site, sensor_id: str, facts: dict[str, Any]) -> None:
-    reading = site.api.get(f"/sensor/{sensor_id}")
+    reading = well(site, sensor_id)
     assert {key: reading.get(key) for key in facts} == facts
-    assert reading["quality"] == "good"
 
 
 def test_an_emulated_motion_detector_is_a_real_endpoint_that_says_so(site: Site) -> None:
-    reading = site.api.get("/sensor/door")
+    reading = well(site, "door")
     assert reading["emulated"] is True
     assert isinstance(reading["motion_detected"], bool)
     assert 0 <= reading["battery_level"] <= 100
@@ -228,13 +240,16 @@ def health_of(site: Site, sensor_id: str) -> dict[str, Any]:
 
 
 def test_health_of_a_good_sensor(site: Site) -> None:
+    eventually(lambda: health_of(site, "yard")["consecutive_failures"] == 0)
     health = health_of(site, "yard")
     assert health.keys() == {
         "sensor_id", "status", "consecutive_failures", "consecutive_successes", "total_polls", "total_failures",
         "last_success", "last_failure",
     }  # fmt: skip
     assert (health["sensor_id"], health["status"], health["consecutive_failures"]) == ("yard", "online", 0)
-    assert health["consecutive_successes"] == health["total_polls"] - health["total_failures"] >= 1
+    good = health["total_polls"] - health["total_failures"]
+    assert 1 <= health["consecutive_successes"] <= good
+    assert health["consecutive_successes"] == good or health["total_failures"] > 0  # on a busy machine
     assert is_now(health["last_success"])
 
 

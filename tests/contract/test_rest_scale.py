@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,7 @@ from tests.support import eventually
 GOOD = [f"good{number}" for number in range(450)]
 BAD = [f"hang{number}" for number in range(50)]
 POLL_S = 4.0
+HANG_S = 60  # the longest that may be configured
 
 
 class Site:
@@ -20,6 +23,7 @@ class Site:
 
     web: Endpoints
     api: Api
+    began: float
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +40,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
                     "sensor_id": name,
                     "sensor_type": "temperature",
                     "url": f"{site.web.url}/{name}",
-                    "timeout_s": 60 if name in BAD else 10,
+                    "timeout_s": HANG_S if name in BAD else 10,
                 }
                 for pair in zip(GOOD[:50], BAD, strict=True)  # the bad ones among the good ones
                 for name in pair
@@ -52,30 +56,42 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             ]
         )
         instance = Instance(tmp_path_factory.mktemp("scale"), {"poll_interval": POLL_S, "sensors": sensors})
+        site.began = time.monotonic()
         site.api = stack.enter_context(in_process(instance, "http-poller"))
         yield site
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_450_good_endpoints_are_polled_at_their_interval_while_50_hang(site: Site) -> None:
-    eventually(lambda: all(site.web.asked[f"/{name}"] >= 1 for name in (*GOOD, *BAD)), 60)
+    eventually(lambda: all(site.web.asked[f"/{name}"] >= 1 for name in (*GOOD, *BAD)), 100)
     before = {name: site.web.asked[f"/{name}"] for name in GOOD}
-    eventually(lambda: all(site.web.asked[f"/{name}"] >= before[name] + 2 for name in GOOD), 60)
-    assert all(site.web.asked[f"/{name}"] == 1 for name in BAD)  # they still hang, each in its first poll
+    eventually(lambda: all(site.web.asked[f"/{name}"] >= before[name] + 2 for name in GOOD), 100)
+    rounds = 1 + (time.monotonic() - site.began) // HANG_S  # one, unless the machine is very slow
+    assert all(site.web.asked[f"/{name}"] <= rounds for name in BAD)  # they still hang, each in its poll
     counts = [site.web.asked[f"/{name}"] - before[name] for name in GOOD]
-    assert max(counts) <= 2 * min(counts)  # nobody is polled at the cost of another
-    readings = site.api.readings()
-    assert {readings[name]["status"] for name in GOOD} == {"online"}
+    assert max(counts) <= 2 * min(counts) + 1  # nobody is polled at the cost of another
+
+    def all_are_online() -> dict[str, Any]:
+        found = site.api.readings()
+        return found if {found[name]["status"] for name in GOOD} == {"online"} else {}
+
+    readings = eventually(all_are_online, 60)  # a busy machine may leave one out for a moment
     assert {readings[name]["value"] for name in GOOD} == {20.5}
-    assert {readings[name]["status"] for name in BAD} == {"unknown"}
-    health = site.api.ask("GET", "/health", timeout=2).json()
-    assert (health["sensors_total"], health["sensors_online"]) == (500, 450)
+    assert {readings[name]["status"] for name in BAD} <= {"unknown", "offline"}
+    assert site.api.get("/health")["sensors_total"] == 500
+    eventually(lambda: site.api.get("/health")["sensors_online"] == 450)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_one_answer_of_the_feed_carries_all_500(site: Site) -> None:
     eventually(lambda: len([e for e in site.api.readings().values() if "value" in e]) == 450, 60)
     feed = site.api.get("/readings")
     assert len(feed["readings"]) == 500
-    changed = eventually(lambda: site.api.get(f"/readings?since={feed['cursor']}&wait=30")["readings"])
-    assert {entry["value"] for entry in changed} == {20.5}
+
+    def values() -> set[Any]:
+        changed = site.api.get(f"/readings?since={feed['cursor']}&wait=30")["readings"]
+        return {entry["value"] for entry in changed if "value" in entry}
+
+    assert eventually(values) == {20.5}

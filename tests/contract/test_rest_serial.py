@@ -16,6 +16,7 @@ import pytest
 import structlog
 
 from tests.contract.services import (
+    NOBODY,
     READ_INPUT,
     WRITE_HOLDING,
     Api,
@@ -70,7 +71,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         site.plc = stack.enter_context(plc(units=(1, 2, 3, 4)))
         garbled = stack.enter_context(on_tcp(*[bytes(7)] * 1000, kind=RtuOverTcpPeer))
         assert isinstance(garbled, RtuOverTcpPeer)
-        closed = free_ports(1)[0]
         for unit in (1, 2, 3, 4):
             site.plc.inputs[unit] = {1: 225, 5: 1250, 6: 5000}
             site.plc.holding[unit] = {10: 545}  # what the setpoint may be, or nothing is written
@@ -85,7 +85,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
                     line("lazy", site.plc.url, timeout_s=30),
                     line("quiet", site.plc.url, timeout_s=0.5),
                     line("noise", garbled.url, "modbus_rtu", timeout_s=1),
-                    line("gone", f"tcp://127.0.0.1:{closed}", reconnect_backoff_ms=200),
+                    line("gone", f"tcp://127.0.0.1:{NOBODY}", reconnect_backoff_ms=200),
                 ],
                 "sensors": [
                     sensor("temp", "plc", 1, "temperature", register=value_at(1)),
@@ -113,7 +113,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         stack.enter_context(emulator(instance.hub, tmp_path))
         site.api = stack.enter_context(in_process(instance, "serial-handler"))
         good = ("temp", "hot", "boiler", "locked", "slow", "emulated", "moist")
-        eventually(lambda: all(site.api.readings()[each]["status"] == "online" for each in good), 30)
+        eventually(lambda: all(site.api.readings()[each]["status"] == "online" for each in good), 60)
+        eventually(lambda: all(e["status"] != "unknown" for e in site.api.readings().values()), 60)
         yield site
 
 
@@ -222,6 +223,12 @@ def test_cached_is_the_last_reading_without_asking_the_device(site: Site) -> Non
 
 def test_transports_shows_every_line_with_counters_and_units(site: Site) -> None:
     site.api.get("/sensor/temp")
+
+    def line_of_plc() -> dict[str, Any]:
+        return next(e for e in site.api.get("/transports")["transports"] if e["transport_id"] == "plc")
+
+    # a worker that is busy tells its counters a little later
+    eventually(lambda: line_of_plc()["counters"]["reads"] >= 5 and line_of_plc()["pending"] == 0)
     answer = site.api.get("/transports")
     lines = {each["transport_id"]: each for each in answer["transports"]}
     assert answer["count"] == len(lines) == 7  # six of the file and the emulator's
@@ -483,7 +490,7 @@ def test_a_unit_that_does_not_answer_delays_no_other_line(site: Site) -> None:
         assert not answered.is_set()
     finally:
         site.plc.asleep.discard(2)
-    assert answered.wait(30)
+    assert answered.wait(60)
 
 
 def test_health_answers_while_a_line_hangs(site: Site) -> None:
@@ -493,7 +500,7 @@ def test_health_answers_while_a_line_hangs(site: Site) -> None:
         try:
             waiting = [pool.submit(site.api.ask, "GET", "/sensor/slow") for _ in range(20)]
             eventually(lambda: asked_of(site, 2) > asked)
-            assert site.api.ask("GET", "/health", timeout=2).status_code == 200
+            assert site.api.health_took_s() < 2
             assert not any(each.done() for each in waiting)
         finally:
             site.plc.asleep.discard(2)
@@ -515,7 +522,7 @@ def test_asking_often_does_not_put_off_the_reads_in_the_background(tmp_path: Pat
                 assert api.get("/sensor/temp")["value"] == 20.1
             asked = device.asked[1, READ_INPUT]
             eventually(lambda: device.asked[1, READ_INPUT] >= asked + 3, 15)
-            assert api.readings()["temp"]["status"] == "online"
+            eventually(lambda: api.readings()["temp"]["status"] == "online")
 
 
 def test_a_handler_whose_lines_are_all_down_is_unavailable_also_without_sensors(tmp_path: Path) -> None:
@@ -523,7 +530,7 @@ def test_a_handler_whose_lines_are_all_down_is_unavailable_also_without_sensors(
     lines = [line(f"gone{port}", f"tcp://127.0.0.1:{port}") for port in ports]
     with in_process(Instance(tmp_path, {"transports": lines, "sensors": []}), "serial-handler") as api:
         eventually(lambda: {each["state"] for each in api.get("/health")["transports"]} == {"down"}, 30)
-        assert api.get("/health")["status"] == "unavailable"
+        eventually(lambda: api.get("/health")["status"] == "unavailable")
 
 
 def test_the_log_of_a_command_names_its_properties_and_not_their_values(site: Site) -> None:

@@ -29,8 +29,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return connector_folder(tmp_path_factory.mktemp("platform"))
 
 
+class Told(Answer):
+    """An answer that says what came instead of what is asked for."""
+
+    def __missing__(self, key: str) -> Any:
+        raise AssertionError(f"no {key} in {dict(self)}")
+
+
 def ask(folder: Path, tool: str, given: Any) -> Answer:
-    return call(folder, f"actions/{tool}.py", json.dumps({"tool": tool, "input": given}).encode())
+    return Told(call(folder, f"actions/{tool}.py", json.dumps({"tool": tool, "input": given}).encode()))
 
 
 def refusal(answer: Answer) -> tuple[str, str]:

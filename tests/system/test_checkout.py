@@ -62,7 +62,7 @@ def test_json_logs_are_one_object_per_line_from_every_program(tmp_path: Path) ->
         tmp_path, instance_id=instance_id, env=env | {"MQTT_HOST": "127.0.0.1", "MQTT_PORT": "1"}
     ) as hub:
         hub.wait_for_line("no connection to the broker")
-        for name in ("serial-handler", "http-poller"):
+        for name in ("device-emulator", "serial-handler", "http-poller", "state-aggregator"):
             hub.wait_for_line(f'"service": "{name}"|"service":"{name}"')
         hub.program("http-poller").kill()  # supervisord has something to say, too
         hub.wait_for_line('"supervisord"')

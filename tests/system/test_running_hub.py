@@ -7,6 +7,7 @@ import re
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +16,17 @@ import requests
 
 from tests.broker import MOSQUITTO, NO_MOSQUITTO, Witness, mosquitto, password_file
 from tests.support import eventually
-from tests.system.hub import BIN, DEVICES, ROOT, Hub, instance_file, new_id, run_dir_of, terminal_output
+from tests.system.hub import (
+    BIN,
+    DEVICES,
+    ROOT,
+    UP_WITHIN_S,
+    Hub,
+    instance_file,
+    new_id,
+    run_dir_of,
+    terminal_output,
+)
 
 pytestmark = [
     pytest.mark.system,
@@ -73,7 +84,8 @@ def test_every_device_has_its_state_on_mqtt(running: Running, device: str, key: 
 
 
 def test_status_is_online_and_retained(running: Running) -> None:
-    assert running.witness.retained(f"{running.prefix}/status") == {f"{running.prefix}/status": b"online"}
+    topic = f"{running.prefix}/status"
+    eventually(lambda: running.witness.retained(topic) == {topic: b"online"})
 
 
 def test_the_command_line_wins_over_environment_and_file_in_meta_info(running: Running) -> None:
@@ -84,7 +96,7 @@ def test_the_command_line_wins_over_environment_and_file_in_meta_info(running: R
 def test_the_update_interval_of_the_command_line_reaches_the_bridge(running: Running) -> None:
     state = f"{running.prefix}/devices/{DEVICES[0]}/state"
     first = running.witness.wait_for(state, 30)
-    second = running.witness.wait_for(state, 15, after_s=first.time_s)  # not after the environment's hour
+    second = running.witness.wait_for(state, 60, after_s=first.time_s)  # not after the environment's hour
     assert json.loads(second.payload)["state"]["unit"] == "°C"
 
 
@@ -96,18 +108,20 @@ def test_meta_info_has_the_reserved_ports(running: Running) -> None:
 
 @pytest.mark.parametrize("service", ["serial-handler", "http-poller", "state-aggregator"])
 def test_each_service_answers_for_its_instance(running: Running, service: str) -> None:
-    health = requests.get(f"{running.hub.url(service)}/health", timeout=5).json()
-    assert (health["service"], health["instance_id"]) == (service, running.hub.id)
-    assert health["status"] == "healthy"
+    def health() -> dict[str, str]:
+        body = requests.get(f"{running.hub.url(service)}/health", timeout=30).json()
+        return {name: body[name] for name in ("service", "instance_id", "status")}
+
+    well = {"service": service, "instance_id": running.hub.id, "status": "healthy"}
+    eventually(lambda: health() == well)
 
 
 def test_health_is_zero_and_says_so(running: Running) -> None:
     def well() -> bool:
-        return running.hub.command("health").returncode == 0
+        answer = running.hub.command("health")
+        return (answer.returncode, answer.stdout) == (0, f"{running.hub.id} is healthy\n")
 
-    eventually(well, 30)
-    answer = running.hub.command("health")
-    assert (answer.returncode, answer.stdout) == (0, f"{running.hub.id} is healthy\n")
+    eventually(well, UP_WITHIN_S)
 
 
 def test_supervisorctl_works_from_another_shell(running: Running) -> None:
@@ -119,11 +133,10 @@ def test_supervisorctl_works_from_another_shell(running: Running) -> None:
             env={"INSTANCE_NAME": running.hub.id, "PATH": "/usr/bin:/bin"},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
         )
 
-    lines = dict(line.split()[:2] for line in status().stdout.splitlines())
-    assert lines == {
+    wanted = {
         "device-emulator": "RUNNING",
         "http-poller": "RUNNING",
         "hub-guard": "RUNNING",
@@ -132,15 +145,19 @@ def test_supervisorctl_works_from_another_shell(running: Running) -> None:
         "serial-handler": "RUNNING",
         "state-aggregator": "RUNNING",
     }
+    eventually(lambda: dict(line.split()[:2] for line in status().stdout.splitlines()) == wanted)
 
 
 def test_devices_in_a_pipe_are_tab_separated(running: Running) -> None:
-    eventually(lambda: running.hub.command("devices").stdout.count("\tonline\t") == 2, 30)
-    rows = [line.split("\t") for line in running.hub.command("devices").stdout.splitlines()]
-    assert rows == [
+    wanted = [
         ["temp_cellar", "temperature", "serial", "online", "Cellar"],
         ["motion_yard", "motion", "http_poller", "online", "Yard"],
     ]
+
+    def rows() -> list[list[str]]:
+        return [line.split("\t") for line in running.hub.command("devices").stdout.splitlines()]
+
+    eventually(lambda: rows() == wanted, 60)
 
 
 def test_devices_at_a_terminal_are_a_table(running: Running) -> None:
@@ -213,7 +230,8 @@ def test_the_password_is_nowhere_in_the_output_or_the_run_directory(running: Run
     assert "MQTT_PASSWORD\t***\t.env" in shown.stdout
     everything = running.hub.output + shown.stdout + shown.stderr
     for path in running.hub.run_dir.iterdir():
-        everything += path.read_text(errors="replace") if path.is_file() and not path.is_symlink() else ""
+        with suppress(FileNotFoundError):  # a draft that has become a file meanwhile
+            everything += path.read_text(errors="replace") if path.is_file() and not path.is_symlink() else ""
     assert PASSWORD not in everything
 
 
@@ -231,7 +249,7 @@ def test_a_second_start_of_the_same_instance_is_refused_with_the_pid_of_the_firs
     answer = running.hub.command("run")
     assert answer.returncode == 78
     assert f"{running.hub.id} is already running (pid {running.hub.process.pid})" in answer.stderr
-    assert running.hub.command("health").returncode == 0
+    eventually(lambda: running.hub.command("health").returncode == 0, UP_WITHIN_S)
 
 
 def test_a_port_set_by_hand_that_a_hub_has_is_refused_with_its_name(running: Running) -> None:
@@ -249,5 +267,5 @@ def test_a_group_command_is_answered_for_all_its_members(running: Running) -> No
     asked_s = time.monotonic()
     running.witness.publish(f"{running.prefix}/groups/all/cmd", '{"id": "g1", "values": {"value": 1}}')
     topic = f"{running.prefix}/groups/all/cmd/response"
-    body = json.loads(running.witness.wait_for(topic, 20, after_s=asked_s).payload)
+    body = json.loads(running.witness.wait_for(topic, after_s=asked_s).payload)
     assert (body["cmd_id"], body["status"], set(body["results"])) == ("g1", "error", set(DEVICES))

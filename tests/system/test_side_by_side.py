@@ -18,6 +18,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.mosquitto,
     pytest.mark.skipif(MOSQUITTO is None, reason=NO_MOSQUITTO),
+    pytest.mark.timeout(500),
 ]
 
 HUBS = 4
@@ -43,7 +44,7 @@ def test_four_hubs_started_at_once_have_a_block_each_and_their_own_devices_only(
             with_a_device_of_its_own(tmp_path, instance_id)
         hubs = [stack.enter_context(Hub(tmp_path, instance_id=i, env=env)) for i in ids]
         for hub in hubs:
-            hub.wait_until_online(100)
+            hub.wait_until_online(300)
         ports = [tuple(int(hub.url(name).rsplit(":", 1)[1]) for name in SERVICES) for hub in hubs]
         assert [block for block in ports if block[0] % 10 != 1] == []
         assert [block for block in ports if block != (block[0], block[0] + 1, block[0] + 2)] == []
@@ -53,7 +54,7 @@ def test_four_hubs_started_at_once_have_a_block_each_and_their_own_devices_only(
                 *ports[hubs.index(hub)]
             )
             assert announced in hub.wait_for_line("ports reserved")
-            devices = requests.get(f"{hub.url('state-aggregator')}/devices", timeout=5).json()["devices"]
+            devices = requests.get(f"{hub.url('state-aggregator')}/devices", timeout=30).json()["devices"]
             assert [device["device_id"] for device in devices] == [f"only-{hub.id}"]
             witness.wait_for(f"IoT2mqtt/v1/instances/{hub.id}/devices/only-{hub.id}/state", 60)
         strangers = {
@@ -64,7 +65,7 @@ def test_four_hubs_started_at_once_have_a_block_each_and_their_own_devices_only(
         assert strangers == set()
         for hub in hubs:
             hub.process.terminate()
-        assert [hub.ended(20) for hub in hubs] == [0] * HUBS
+        assert [hub.ended() for hub in hubs] == [0] * HUBS
 
 
 def test_two_demos_side_by_side_have_a_broker_each(tmp_path: Path) -> None:
@@ -78,5 +79,5 @@ def test_two_demos_side_by_side_have_a_broker_each(tmp_path: Path) -> None:
         brokers = [hub.facts()["mqtt"] for hub in hubs]
         assert len(set(brokers)) == 2
         with Witness(int(brokers[0].rsplit(":", 1)[1])) as witness:
-            witness.wait_for(f"IoT2mqtt/v1/instances/{ids[0]}/devices/only-{ids[0]}/state", 30)
+            witness.wait_for(f"IoT2mqtt/v1/instances/{ids[0]}/devices/only-{ids[0]}/state", 60)
             assert witness.seen(f"IoT2mqtt/v1/instances/{ids[1]}/#") == []

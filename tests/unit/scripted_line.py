@@ -177,6 +177,10 @@ class Bench:
         """Commands, and sensors that somebody wants to be read."""
         return len(engine_of(self.worker)._jobs)
 
+    def waiting_for(self, sensor_id: str) -> int:
+        """Callers that wait for a read of it that has not begun."""
+        return len(engine_of(self.worker)._jobs._asked.get(sensor_id, ()))
+
 
 class Bare:
     """A line's engine without a worker: the test takes its turns. `told` is what it emitted."""

@@ -101,6 +101,15 @@ def test_its_age_is_known_after_a_restart_by_its_first_line(path: Path, wall: Wa
     assert [numbers_in(each) for each in [*aside(path), path]] == [[1], [2]]
 
 
+def test_it_is_readable_for_its_owner_only(path: Path, wall: Wall) -> None:
+    before = os.umask(0)
+    try:
+        RotatingFile(path, NEVER, wall.clock).append(lines(1))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
 def test_with_none_to_keep_what_is_put_aside_is_gone(path: Path, wall: Wall) -> None:
     file = RotatingFile(path, Rotation(10, 0, 0), wall.clock)
     for number in range(3):

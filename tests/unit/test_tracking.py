@@ -254,6 +254,26 @@ def test_counters_of_reads_in_a_row() -> None:
     assert (history.consecutive_successes, history.consecutive_failures) == (1, 0)
 
 
+def test_status_and_counters_that_are_told_together_are_of_the_same_moment() -> None:
+    tracked, is_over = Tracked(sensor(handler=Handler.HTTP)), threading.Event()
+
+    def change() -> None:
+        while not is_over.is_set():
+            tracked.go(READ, TIMEOUT, TIMEOUT, TIMEOUT)
+
+    tracked.go(READ)
+    changing = threading.Thread(target=change)
+    changing.start()
+    found = {
+        (history.consecutive_failures, snapshot.status)
+        for snapshot, history in (tracked.tracker.known("a") for _ in range(5000))
+    }
+    is_over.set()
+    changing.join(30)
+    degraded = {(1, Status.DEGRADED), (2, Status.DEGRADED)}
+    assert found <= {(0, Status.ONLINE), *degraded, (3, Status.OFFLINE)}
+
+
 def test_a_device_that_was_not_asked_has_a_fault_and_no_failed_read() -> None:
     tracked = Tracked(sensor(handler=Handler.HTTP))
     tracked.go(READ, 1, TIMEOUT)

@@ -52,7 +52,7 @@ def lines_are_whole_from_the_start(monkeypatch: pytest.MonkeyPatch, request: pyt
 def device(
     hears: Hears,
     *sensors: SensorConfig,
-    timeout_s: float = 0.3,
+    timeout_s: float = 0.6,
     read_interval_s: float = 5.0,
     **options: Any,
 ) -> Iterator[tuple[AsciiLine, TextPeer]]:
@@ -146,8 +146,8 @@ def test_noise_without_an_end_before_the_request_does_not_spoil_the_answer() -> 
 @pytest.mark.parametrize(
     ("answer", "kind", "says"),
     [
-        (b"", ReadTimeout, "no line within 0.3 s"),
-        (b"+0012.3", ReadTimeout, "no line within 0.3 s"),
+        (b"", ReadTimeout, "no line within 0.6 s"),
+        (b"+0012.3", ReadTimeout, "no line within 0.6 s"),
         (b"ERR 5\r\n", ReadFailed, "value is not in 'ERR 5'"),
         (b"\xff\xfe\r\n", BrokenFrame, "no utf-8 text (2 bytes)"),
         (b"9" * 5000, BrokenFrame, "no end of line within 256 characters"),
@@ -163,14 +163,14 @@ def test_what_goes_wrong_is_named(answer: bytes, kind: type[HubError], says: str
 
 def test_a_late_answer_is_not_the_answer_to_the_next_request() -> None:
     sensors = [sensor(name, request=name, value={"regex": r"^(\d+)$"}) for name in ("A", "B")]
-    with device(Answers({"A": b"", "B": b"1\r\n2\r\n"}), *sensors, timeout_s=0.2) as (driver, _):
+    with device(Answers({"A": b"", "B": b"1\r\n2\r\n"}), *sensors, timeout_s=0.5) as (driver, _):
         assert isinstance(failure(driver, "A"), ReadTimeout)
         assert driver.read("B") == {"value": 2}
 
 
 def test_a_late_answer_that_came_meanwhile_is_not_the_answer_either() -> None:
     sensors = [sensor(name, request=name, value={"regex": r"^(\d+)$"}) for name in ("A", "B")]
-    with device(Answers({"A": b"", "B": b"2\r\n"}), *sensors, timeout_s=0.2) as (driver, peer):
+    with device(Answers({"A": b"", "B": b"2\r\n"}), *sensors, timeout_s=0.5) as (driver, peer):
         assert isinstance(failure(driver, "A"), ReadTimeout)
         peer.say(b"1\r\n")
         assert driver.read("B") == {"value": 2}

@@ -44,7 +44,7 @@ NUMBERED: dict[str, bytes | list[bytes]] = {
 
 @contextmanager
 def charger(
-    hears: Hears, timeout_s: float = 0.3, options: dict[str, Json] | None = None, **of_sensor: Any
+    hears: Hears, timeout_s: float = 0.6, options: dict[str, Json] | None = None, **of_sensor: Any
 ) -> Iterator[tuple[Rapi, TextPeer]]:
     with peer_that(hears) as peer:
         transport = line(peer.path, "rapi", timeout_s=timeout_s, **(options or {}))
@@ -374,7 +374,7 @@ def test_silence_is_a_timeout() -> None:
     with charger(known({"$GS^30": b""})) as (driver, _):
         error = failure(driver, "state")
         assert isinstance(error, ReadTimeout)
-        assert str(error) == "no answer to $GS within 0.3 s"
+        assert str(error) == "no answer to $GS within 0.6 s"
 
 
 @pytest.mark.parametrize(
@@ -418,7 +418,7 @@ def test_notifications_without_end_do_not_hold_a_read_up() -> None:
 
 def test_a_late_answer_is_not_the_answer_to_the_next_query() -> None:
     late = b"$OK 03 1 03 0140^14\r"
-    with charger(known({"$GS^30": b"", "$GC^20": late + b"$OK 6 80 16 32^18\r"}), timeout_s=0.2) as (
+    with charger(known({"$GS^30": b"", "$GC^20": late + b"$OK 6 80 16 32^18\r"}), timeout_s=0.5) as (
         driver,
         _,
     ):
@@ -427,7 +427,7 @@ def test_a_late_answer_is_not_the_answer_to_the_next_query() -> None:
 
 
 def test_an_answer_that_never_came_does_not_spoil_the_next() -> None:
-    with charger(known({"$GS^30": b"", "$GC^20": b"$OK 6 80 16 32^18\r"}), timeout_s=0.1) as (driver, _):
+    with charger(known({"$GS^30": b"", "$GC^20": b"$OK 6 80 16 32^18\r"}), timeout_s=0.5) as (driver, _):
         assert isinstance(failure(driver, "state"), ReadTimeout)
         assert read(driver, "current_limit") == {"current_limit": 16}
 
@@ -437,7 +437,7 @@ def test_a_late_answer_with_another_sequence_id_is_dropped() -> None:
         "$GS :03^29": b"",
         "$GS :04^2E": b"$OK 01 5 01 0000 :03^0C\r$OK 03 1234 03 0140 :04^3F\r",
     }
-    with charger(Answers(table), timeout_s=0.2) as (driver, _):
+    with charger(Answers(table), timeout_s=0.5) as (driver, _):
         assert isinstance(failure(driver, "state"), ReadTimeout)
         assert read(driver, "state") == {"state": "charging"}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sensor_hub.drivers.rapi_frames import Assembler, Broken, Frame, parse, request, sum_of, xor_of
@@ -191,6 +191,7 @@ def test_a_changed_byte_is_never_taken_for_checked(words: list[str], data: Any) 
     line = bytearray(request(" ".join(["OK", *words]))[:-1])
     at = data.draw(st.integers(0, len(line) - 4))
     line[at] ^= data.draw(st.integers(1, 255))
+    assume(line[at] != ord("$"))  # what follows is then another frame, whose checksum may be right by chance
     frame = parse(bytes(line))
     assert not (isinstance(frame, Frame) and frame.checked)
 
