@@ -151,6 +151,8 @@ class Platform:
         container = Container(self.engine, name or f"{self.name}-{instance_id}", instance_id)
         options = " ".join([*self.options(instance_id, shared=shared, env=env), *more])
         self._started.append(container)
+        if self.engine.private:  # one of that name is what a test run that was killed left
+            self.engine.docker("rm", "-f", "-v", container.name, check=False)
         self.engine.shell(f"docker run -d --name {container.name} {options} {IMAGE}")
         return container
 
