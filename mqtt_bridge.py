@@ -7,6 +7,7 @@ import signal
 from sensor_hub.bridge import Bridge
 from sensor_hub.clients import AggregatorClient
 from sensor_hub.clock import system_clock
+from sensor_hub.config.model import BRIDGE
 from sensor_hub.outputs import check_output
 from sensor_hub.outputs.followers import Followers
 from sensor_hub.outputs.platform_mqtt import PlatformMqtt
@@ -15,7 +16,7 @@ from sensor_hub.startup import configured
 
 def main() -> None:
     """Run until SIGTERM or SIGINT; ends with 78 at once when the configuration has problems."""
-    hub = configured("mqtt-bridge", check_output=check_output)
+    hub = configured(BRIDGE, check_output=check_output)
     clock = system_clock(hub.timezone)
     followers = Followers(hub, clock)
     aggregator = AggregatorClient(hub.services["state-aggregator"].url, hub.instance_id)

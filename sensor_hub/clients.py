@@ -14,7 +14,7 @@ import requests
 
 from sensor_hub import property_facts, wire
 from sensor_hub.errors import HandlerUnreachable, HubError, Unreadable, from_code
-from sensor_hub.journal import Had, News
+from sensor_hub.journal import ANSWER_CHARS, ANSWER_ENTRIES, Had, News
 from sensor_hub.properties import PropertySpec
 from sensor_hub.readings import Entry, Json, Snapshot
 from sensor_hub.wire import INSTANCE_HEADER
@@ -135,6 +135,7 @@ class ServiceClient:
         `had` is noted when `on_news` has returned; whoever keeps it goes on where it was.
         """
         position: str | None = None
+        is_behind = True
 
         def ask(cursor: str | None, wait_s: float) -> tuple[str, bool, Callable[[], None]]:
             newer, changes, answer = self.feed_with_journal(cursor, position, wait_s)
@@ -142,17 +143,24 @@ class ServiceClient:
                 fresh, gaps = had.sift(answer.found)
             is_anew = answer.missed is None and position is not None
             missed = gaps if answer.missed is None else answer.missed
-            news = News(changes, fresh, missed, is_anew, had.after(fresh).dump())
+            may_have_more = is_behind and self._may_be_cut(answer.found)
+            news = News(changes, fresh, missed, is_anew, had.after(fresh).dump(), may_have_more)
 
             def tell() -> None:
-                nonlocal position
+                nonlocal position, is_behind
                 on_news(news)
                 had.note(fresh)
-                position = answer.position
+                position, is_behind = answer.position, news.is_behind
 
             return newer, bool(changes or answer.found), tell
 
         self._follow(ask, on_lost, stop)
+
+    def _may_be_cut(self, found: Sequence[Entry]) -> bool:
+        """Whether the service may have had more entries than it puts into one answer."""
+        if len(found) >= ANSWER_ENTRIES:
+            return True
+        return sum(len(wire.journal_text(each, self._id_key)) for each in found) > ANSWER_CHARS / 2
 
     def _follow(
         self,

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 import psutil
 
 from sensor_hub import runtime, supervision
 from sensor_hub.clients import ServiceClient
+from sensor_hub.config.model import BRIDGE
 from sensor_hub.config.services import SERVICE_VARIABLES
 from sensor_hub.errors import HubError
+from sensor_hub.readings import Json
 
-PROGRAMS = (*SERVICE_VARIABLES, "mqtt-bridge")
+PROGRAMS = (*SERVICE_VARIABLES, BRIDGE)
 RUNS = (
     "RUNNING",
     "STARTING",
@@ -71,10 +74,17 @@ def _bridge(instance_id: str, mqtt: str) -> list[str]:
 def _queues(instance_id: str) -> list[str]:
     """Entries that wait, even many, are what a queue is for; that some are being lost is a reason."""
     return [
-        f"queue {name} is full: {row.get('dropped')} entries are lost, {row.get('depth')} wait"
+        f"queue {name} is full: {row.get('dropped')} entries are lost{_of(row)}, {row.get('depth')} wait"
         for name, row in runtime.read_queue_figures(instance_id).items()
         if row.get("dropping") is True
     ]
+
+
+def _of(row: Mapping[str, Json]) -> str:
+    """Which of several queues lost how many."""
+    found = row.get("dropped_of")
+    each = [f"{name}: {count}" for name, count in found.items()] if isinstance(found, dict) else []
+    return f" ({', '.join(each)})" if each else ""
 
 
 def notes(instance_id: str) -> list[str]:
@@ -85,7 +95,12 @@ def notes(instance_id: str) -> list[str]:
         if isinstance(oldest_s, int | float) and oldest_s > LONG_S:
             found.append(f"queue {name}: {row.get('depth')} entries wait, the oldest for {oldest_s:.0f} s")
         if isinstance(dropped, int) and dropped:
-            found.append(f"queue {name}: {dropped} entries were lost since its file was begun")
+            found.append(f"queue {name}: {dropped} entries were lost{_of(row)} since its file was begun")
+        silent_s = row.get("reported_s")
+        if row.get("state") == "deaf" and isinstance(silent_s, int | float) and silent_s > LONG_S:
+            found.append(f"queue {name}: its output does not answer, these figures are {silent_s:.0f} s old")
+        if row.get("on_disk") is False:
+            found.append(f"queue {name}: it is in memory only, a restart loses what is in it")
         missed, refused = row.get("missed"), row.get("refused")
         if isinstance(missed, int) and missed:
             found.append(f"queue {name}: {missed} entries of the journal never came, of whatever device")

@@ -98,7 +98,7 @@ class News:
 
     `missed`: how many entries were taken and will never come. `is_anew`: the service is another process than before;
     what the earlier one took last and nobody had fetched is lost, uncounted. `mark`: how far the follower is with
-    these, for `Had.load`.
+    these, for `Had.load`. `is_behind`: there may be more of what the journal had when the follower first asked.
     """
 
     changes: Sequence[Snapshot]
@@ -106,6 +106,7 @@ class News:
     missed: int = 0
     is_anew: bool = False
     mark: str = ""
+    is_behind: bool = False
 
 
 class Had:
@@ -153,6 +154,11 @@ class Had:
         """What `dump` wrote; words that are none of its are left out."""
         found = (_POSITION.fullmatch(word) for word in text.split())
         return cls({each[1]: int(each[2]) for each in found if each is not None})
+
+
+def is_entry_id(text: str) -> bool:
+    """Whether it is the id of an entry of some journal."""
+    return _POSITION.fullmatch(text) is not None
 
 
 def _parts(entry_id: str) -> tuple[str, int]:

@@ -109,16 +109,17 @@ def read_bridge_state(instance_id: str) -> BridgeState | None:
     return found if found is not None and isinstance(found.loop_turned_at, int | float) else None
 
 
-def write_queue_figures(instance_id: str, name: str, body: Mapping[str, Json]) -> None:
+def write_queue_figures(instance_id: str, name: str, body: Mapping[str, Json], age_s: float = 0.0) -> None:
     """How an output's queue is (`store_queue.Figures.body()` and what else it tells), every few seconds.
 
-    `name` is the output's, unique in the instance. Raises OSError (disk full, directory gone), ValueError.
+    `name` is the output's, unique in the instance; `age_s`: how long ago it said so.
+    Raises OSError (disk full, directory gone), ValueError.
     """
-    if _ID.fullmatch(name) is None or not name[0].isalnum():
+    if _ID.fullmatch(name) is None or not any(map(str.isalnum, name)):
         raise ValueError(f"{name!r} cannot be a queue's name")
     path = run_dir(instance_id) / "queues" / f"{name}.json"
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    _write(path, {"written_at": time.monotonic(), "figures": dict(body)})
+    _write(path, {"written_at": time.monotonic() - age_s, "figures": dict(body)})
 
 
 def read_queue_figures(instance_id: str) -> dict[str, dict[str, Json]]:

@@ -13,6 +13,7 @@ import time
 import psutil
 
 from sensor_hub import logs, supervision
+from sensor_hub.config.model import BRIDGE
 
 log = logs.get(__name__)
 
@@ -64,7 +65,7 @@ class StopOnSignal:
     def _stop_in_order(self, supervisord_pid: int) -> None:
         self._asked.wait()
         try:
-            supervision.stop_programs(self._instance_id, first="mqtt-bridge")
+            supervision.stop_programs(self._instance_id, first=BRIDGE)
         except FileNotFoundError:
             pass  # it has started nothing yet
         except OSError as error:

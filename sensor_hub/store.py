@@ -16,7 +16,7 @@ from sensor_hub import logs, threads
 from sensor_hub.clock import Clock
 from sensor_hub.config.model import HubConfig
 from sensor_hub.store_file import NAME, DamagedFileError, Item, Limits, Queued, StoreFile, discard, set_aside
-from sensor_hub.store_queue import Figures, QueueState
+from sensor_hub.store_queue import Figures, Losses, QueueState
 
 log = logs.get(__name__)
 
@@ -47,7 +47,7 @@ class Store:
         self._urgent = False
         self._closing, self._closed = threading.Event(), threading.Event()
         self._writer: threading.Thread | None = None
-        self._loss_told = logs.OncePerMinute()
+        self._losses = Losses()
         self.after_commit: list[Callable[[], None]] = []
 
     def start(self) -> None:
@@ -98,7 +98,7 @@ class Store:
                 state.mark = mark
             self._urgent = self._urgent or at_once
             self._lock.notify_all()
-        self._tell_loss()
+        self._losses.full(self._queues)
         return ids
 
     def peek(self, name: str, limit: int, after: int) -> list[Queued]:
@@ -115,20 +115,22 @@ class Store:
         """Needs the disk lock. What the file has of a queue and nobody has acknowledged."""
         state, found = self._queues[name], list[Queued]()
         while self._file is not None and name in self._loaded and len(found) < limit:
-            rows = self._file.read(name, after, limit)
-            if not rows:
+            rows, spoilt = self._file.read(name, after, limit)
+            if not rows and not spoilt:
                 break
-            after = rows[-1].id
+            after = max([*spoilt, *(row.id for row in rows)])
+            self.ack(name, spoilt, lost=True)
             with self._lock:
                 found += [row for row in rows if row.id not in state.gone]
+                self._losses.spoilt(name, state, spoilt)
         return found
 
-    def ack(self, name: str, ids: Iterable[int]) -> None:
-        """See Queue.ack."""
+    def ack(self, name: str, ids: Iterable[int], *, lost: bool = False) -> None:
+        """See Queue.ack and Queue.give_up."""
         with self._lock:
-            state = self._queues[name]
+            leave = self._queues[name].given_up if lost else self._queues[name].acknowledged
             for entry_id in ids:
-                state.acknowledged(entry_id)
+                leave(entry_id)
             self._lock.notify_all()
 
     def flush(self, within_s: float) -> bool:
@@ -146,8 +148,7 @@ class Store:
     def figures(self, name: str) -> Figures:
         """See Queue.figures."""
         with self._lock:
-            now = self._clock.now().timestamp()
-            return self._queues[name].figures(now, on_disk=not self._problem)
+            return self._queues[name].figures(self._clock.now().timestamp(), on_disk=not self._problem)
 
     # -- the writer ---------------------------------------------------------------------------------------------
 
@@ -160,7 +161,7 @@ class Store:
                 self._urgent = False
             with self._disk:
                 self._try(self._commit)
-            self._tell_loss()
+            self._losses.full(self._queues)
             for tell in self.after_commit:
                 tell()
         with self._disk:
@@ -242,11 +243,12 @@ class Store:
             facts = self._file.queue(name)
             with self._lock:
                 first = next(iter(state.waiting), facts.last_id + 1)
-            found = self._file.read(name, first - 1, len(state.waiting)) if first <= facts.last_id else []
+            wanted = len(state.waiting) if first <= facts.last_id else 0
+            found = self._file.read(name, first - 1, wanted)
             self._loaded.add(name)
             with self._lock:
                 state.loaded(facts)
-                for entry in found:  # of a commit that was said to have failed, and had not
+                for entry in found[0]:  # of a commit that was said to have failed, and had not
                     if state.waiting.get(entry.id) == entry:
                         state.forget(entry.id)
                 if self._last_id <= facts.last_id or any(each <= facts.last_id for each in state.waiting):
@@ -303,12 +305,6 @@ class Store:
                 self._queues[name].committed(change, after[name])
             self._lock.notify_all()
 
-    def _tell_loss(self) -> None:
-        for name, state in list(self._queues.items()):
-            if state.dropped > state.told and self._loss_told.passes(name)[0]:
-                state.told = state.dropped
-                log.error("queue is full, its oldest entries are dropped", queue=name, dropped=state.told)
-
 
 class Queue:
     """One output's queue. Thread-safe."""
@@ -335,6 +331,10 @@ class Queue:
     def ack(self, ids: Iterable[int]) -> None:
         """The receiver has them: `peek` does not give them again, and a restart does not once that is on disk."""
         self._store.ack(self.name, ids)
+
+    def give_up(self, ids: Iterable[int]) -> None:
+        """No receiver will ever have them: they leave in the same way, and count as dropped."""
+        self._store.ack(self.name, ids, lost=True)
 
     def flush(self, within_s: float) -> bool:
         """Whether everything put and acknowledged is on disk; waits for it."""

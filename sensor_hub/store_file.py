@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sensor_hub.aside_stamps import stamp_after
+
 VOLUME = Path("/data")  # where the image expects one
 LAYOUT = 2  # user_version of files as this module writes them
 PRIVATE = 0o600  # readings and answers are not for everybody on the machine
@@ -20,7 +22,12 @@ OVERHEAD_BYTES = 64  # of an entry in the file, about, beside its texts and its 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,31}", re.ASCII)
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _PRIMARY_CODE = 0xFF
-_SIZE = f"length(CAST(device_id || timestamp || kind AS BLOB)) + length(payload) + {OVERHEAD_BYTES}"
+_COLUMNS = ("device_id", "timestamp", "kind", "payload")
+_BYTES = ", ".join(f"CAST({name} AS BLOB)" for name in _COLUMNS)  # SQLite gives no text that is not UTF-8
+_SIZE = " + ".join(
+    [f"coalesce(length(CAST({name} AS BLOB)), 0)" for name in _COLUMNS] + [str(OVERHEAD_BYTES)]
+)
+_LATEST = 1e11  # Unix time; what a bit that was flipped made later than that, or negative, is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +99,9 @@ class StoreFile:
         _make_private(path)
         self._path = path
         self._db = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        self._db.text_factory = lambda text: text.decode(
+            errors="replace"
+        )  # of a mark: who reads it finds out
         try:
             self._prepare()
         except (sqlite3.Error, DamagedFileError):
@@ -120,7 +130,11 @@ class StoreFile:
         depth, size, last, dropped, mark = self._run(f"SELECT {columns} FROM queues WHERE name = ?", (name,))[
             0
         ]
-        if depth is None:  # of an earlier layout, counted once: a large file takes long to read
+        if not (isinstance(last, int) and isinstance(dropped, int) and isinstance(mark, str)):
+            raise DamagedFileError(f"what it says of queue {name} cannot be read")
+        if not (
+            isinstance(depth, int) and isinstance(size, int)
+        ):  # of an earlier layout, counted once: a large file takes long to read
             found = self._run(f'SELECT count(*), coalesce(sum({_SIZE}), 0) FROM "q_{name}"')
             depth, size = found[0]
             self._run("UPDATE queues SET depth = ?, size = ? WHERE name = ?", (depth, size, name))
@@ -138,13 +152,15 @@ class StoreFile:
             raise
         return after
 
-    def read(self, name: str, after: int, limit: int) -> list[Queued]:
-        """The oldest entries with an id above `after`."""
-        rows = self._run(
-            f'SELECT id, at, device_id, timestamp, kind, payload FROM "q_{name}" WHERE id > ? ORDER BY id LIMIT ?',
-            (after, limit),
-        )
-        return [Queued(row[0], row[1], Item(*row[2:])) for row in rows]
+    def read(self, name: str, after: int, limit: int) -> tuple[list[Queued], list[int]]:
+        """The oldest entries with an id above `after`, and ids of rows among them that are none any more.
+
+        A bit of those was flipped on the card, where SQLite has no checksums.
+        """
+        columns = f"id, at, {_BYTES}"
+        rows = self._run(f'SELECT {columns} FROM "q_{name}" WHERE id > ? ORDER BY id LIMIT ?', (after, limit))
+        found = {row[0]: _queued(row) for row in rows}
+        return [each for each in found.values() if each], [row for row, each in found.items() if not each]
 
     def _apply(self, name: str, change: Change, before: Facts) -> Facts:
         depth, size = before.depth, before.size
@@ -165,6 +181,7 @@ class StoreFile:
             row = (each.id, each.at, item.device_id, item.timestamp, item.kind, item.payload)
             self._run(f'INSERT INTO "q_{name}" VALUES (?, ?, ?, ?, ?, ?)', row)
         last = max(before.last_id, change.added[-1].id if change.added else 0)
+        depth, size = max(0, depth), max(0, size) if depth > 0 else 0  # a spoilt row had another size
         self._run(
             "UPDATE queues SET last_id = ?, dropped = ?, mark = ?, depth = ?, size = ? WHERE name = ?",
             (last, dropped, change.mark, depth, size, name),
@@ -173,7 +190,7 @@ class StoreFile:
 
     def _oldest_at(self, name: str) -> float | None:
         rows = self._run(f'SELECT at FROM "q_{name}" ORDER BY id LIMIT 1')
-        return rows[0][0] if rows else None
+        return (_unix_time(rows[0][0]) or None) if rows else None
 
     def _prepare(self) -> None:
         # No second process, and no shared memory beside the file, which some network folders lack.
@@ -208,6 +225,20 @@ class StoreFile:
             raise _translated(error) from error
 
 
+def _queued(row: Sequence[Any]) -> Queued | None:
+    if None in row[2:]:
+        return None
+    try:
+        device_id, timestamp, kind = (text.decode() for text in row[2:5])
+    except UnicodeDecodeError:
+        return None
+    return Queued(row[0], _unix_time(row[1]), Item(device_id, timestamp, kind, row[5]))
+
+
+def _unix_time(value: object) -> float:
+    return value if isinstance(value, float) and 0 <= value < _LATEST else 0.0
+
+
 def _make_private(path: Path) -> None:
     """Begin the file with rights for us alone; SQLite makes the log beside it alike. An older one gets them, too."""
     try:
@@ -225,6 +256,22 @@ def _translated(error: sqlite3.DatabaseError) -> Exception:
     return DamagedFileError(str(error)) if code in _DAMAGED or is_foreign else error
 
 
+def held_by(path: Path, name: str) -> Facts | None:
+    """Depth, mark and losses of a queue in a file that nobody writes. None: there is none, or it cannot be read."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0)) as database:
+            database.execute(
+                "PRAGMA locking_mode = EXCLUSIVE"
+            )  # as StoreFile does: no shared memory beside it
+            rows = database.execute("SELECT mark, dropped FROM queues WHERE name = ?", (name,)).fetchall()
+            if not rows:
+                return None
+            depth = database.execute(f'SELECT count(*) FROM "q_{name}"').fetchone()[0]
+            return Facts(depth=depth, mark=str(rows[0][0]), dropped=rows[0][1])
+    except sqlite3.Error:
+        return None
+
+
 def discard(path: Path) -> None:
     """Remove a file that is not open, and its log."""
     for suffix in ("-wal", ""):
@@ -233,15 +280,16 @@ def discard(path: Path) -> None:
 
 def set_aside(path: Path) -> Path:
     """Rename a damaged file and its log, so that somebody can look at them; only the newest few are kept."""
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-    aside = path.with_name(f"{path.name}.damaged-{stamp}")
+    start = f"{path.name}.damaged-"
+    stamps = sorted(each.name.removeprefix(start) for each in path.parent.glob(f"{start}*Z"))
+    stamps.append(stamp_after(stamps, datetime.now(UTC)))
+    aside = path.with_name(start + stamps[-1])
     for suffix in ("-wal", ""):
         part = path.with_name(path.name + suffix)
         if part.exists():
             part.rename(aside.with_name(aside.name + suffix))
-    kept = sorted(each for each in path.parent.glob(f"{path.name}.damaged-*Z"))
-    for old in kept[:-KEPT_ASIDE]:
-        for part in path.parent.glob(f"{old.name}*"):
+    for old in stamps[:-KEPT_ASIDE]:
+        for part in path.parent.glob(f"{start}{old}*"):
             part.unlink()
     return aside
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from sensor_hub import logs
 from sensor_hub.readings import Json
 from sensor_hub.store_file import Change, Facts, Limits, Queued
+
+log = logs.get(__name__)
 
 DROPPING_S = 60.0
 MEMORY = Limits(10_000, 8 * 1024 * 1024)  # of a queue, for what has not reached the disk
@@ -49,6 +52,38 @@ def total(of: Sequence[Figures]) -> Figures:
         on_disk=all(each.on_disk for each in of),
         dropping=any(each.dropping for each in of),
     )
+
+
+def telemetry_of(rows: Iterable[Mapping[str, Json]]) -> dict[str, Json]:
+    """Bodies of figures as what telemetry says of all queues together."""
+    rows = list(rows)
+    oldest = [found for row in rows if isinstance(found := row.get("oldest_s"), int | float)]
+    return {
+        "queue_depth": sum(found for row in rows if isinstance(found := row.get("depth"), int)),
+        "queue_oldest_s": max(oldest, default=None),
+        "queue_dropped": sum(found for row in rows if isinstance(found := row.get("dropped"), int)),
+        "queue_missed": sum(found for row in rows if isinstance(found := row.get("missed"), int)),
+    }
+
+
+class Losses:
+    """Says what queues lose, once a minute each. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._often = logs.OncePerMinute()
+
+    def full(self, queues: Mapping[str, QueueState]) -> None:
+        """If anything was lost for want of room since it was said last."""
+        for name, state in list(queues.items()):
+            if state.dropped > state.told and self._often.passes(name)[0]:
+                state.told = state.dropped
+                log.error("queue is full, its oldest entries are dropped", queue=name, dropped=state.told)
+
+    def spoilt(self, name: str, state: QueueState, rows: Sequence[int]) -> None:
+        """These of the file cannot be read."""
+        if rows and self._often.passes(f"{name} spoilt")[0]:
+            words = "entries of a queue cannot be read and are left out"
+            log.error(words, queue=name, count=len(rows), dropped=state.dropped)
 
 
 @dataclass(slots=True)
@@ -95,6 +130,12 @@ class QueueState:
         if not self.forget(entry_id):
             self.gone[entry_id] = None
 
+    def given_up(self, entry_id: int) -> None:
+        """It can be of no use to anybody: it leaves as if acknowledged, and counts as lost, not for want of room."""
+        if entry_id not in self.gone:
+            self.acknowledged(entry_id)
+            self.dropped, self.told, self.seen = self.dropped + 1, self.told + 1, self.seen + 1
+
     def loaded(self, facts: Facts) -> None:
         """The file holds so much."""
         self.facts, self.mark = facts, self.mark or facts.mark
@@ -139,4 +180,6 @@ class QueueState:
         if self.dropped > self.seen:
             self.seen, self.dropped_at = self.dropped, now
         dropping = self.dropped_at is not None and abs(now - self.dropped_at) < DROPPING_S
-        return Figures(depth, self.facts.size + self.waiting_bytes, age_s, self.dropped, on_disk, dropping)
+        # What was acknowledged is on the disk for a second more.
+        size = self.facts.size + self.waiting_bytes if depth else 0
+        return Figures(depth, size, age_s, self.dropped, on_disk, dropping)

@@ -30,11 +30,14 @@ class Answer:
     bad: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     is_json: bool = True  # else the text itself
+    drips: bool = False  # a byte now and then, for ever: its headers (`body` is None) or its body
 
     @property
-    def text(self) -> str:
+    def content(self) -> bytes:
         """Its body."""
-        return json.dumps(self.body) if self.is_json else str(self.body)
+        if isinstance(self.body, bytes):
+            return self.body
+        return (json.dumps(self.body) if self.is_json else str(self.body)).encode()
 
 
 class Influx2:
@@ -46,6 +49,8 @@ class Influx2:
         self.answers: deque[Answer] = deque()  # each once
         self.always: Answer | None = None
         self.most = 1_000_000  # points; for more at once it takes for ever
+        self.unpacks = True  # what is compressed; else it cannot read that
+        self.keeps, self.connections = False, 0
         self._ended = threading.Event()
         self.port = 0
         self._server: ThreadingHTTPServer | None = None
@@ -67,13 +72,18 @@ class Influx2:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def setup(self) -> None:
+                super().setup()
+                its.connections += 1
+
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                if self.headers.get("Content-Encoding") == "gzip":
-                    body = gzip.decompress(body)
+                packed = self.headers.get("Content-Encoding") == "gzip"
+                body = gzip.decompress(body) if packed and its.unpacks else body
                 parts = urlsplit(self.path)
                 query = {key: found[0] for key, found in parse_qs(parts.query).items()}
-                write = Write(parts.path, query, dict(self.headers), body.decode().split("\n"))
+                lines = body.decode("utf-8", "replace").split("\n")
+                write = Write(parts.path, query, dict(self.headers), lines)
                 its.take(self, write)
 
             def log_message(self, *_: object) -> None:
@@ -101,13 +111,32 @@ class Influx2:
         answer = self.answers.popleft() if self.answers else self.always
         if answer is not None and answer.bad not in "\n".join(write.lines):
             answer = None
+        if not self.unpacks and write.headers.get("Content-Encoding"):
+            answer = Answer(400, {"error": "unable to parse '\x1f\ufffd\x08': missing fields"})
         if answer is None:
             self.kept.update({line.split(" ", 1)[0] + line.rsplit(" ", 1)[1]: line for line in write.lines})
-        content = b"" if answer is None else answer.text.encode()
+        if answer is not None and answer.drips:
+            self._drip(handler, answer)
+            return
+        content = b"" if answer is None else answer.content
         handler.send_response(204 if answer is None else answer.status)
         for name, value in () if answer is None else answer.headers:
             handler.send_header(name, value)
-        handler.send_header("Content-Length", str(len(content)))
-        handler.send_header("Connection", "close")  # so that a server that is stopped is gone
+        if answer is None or "Content-Length" not in dict(answer.headers):
+            handler.send_header("Content-Length", str(len(content)))
+        if not self.keeps:
+            handler.send_header("Connection", "close")  # so that a server that is stopped is gone
         handler.end_headers()
         handler.wfile.write(content)
+
+    def _drip(self, handler: BaseHTTPRequestHandler, answer: Answer) -> None:
+        handler.close_connection = True
+        head = f"HTTP/1.1 {answer.status} Here\r\n"
+        if answer.body is not None:
+            head += "Content-Length: 1000000\r\n\r\n"
+        try:
+            handler.wfile.write(head.encode())
+            while not self._ended.wait(0.05):
+                handler.wfile.write(b"x")
+        except OSError:
+            pass  # it was cut off

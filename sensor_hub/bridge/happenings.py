@@ -21,7 +21,6 @@ from sensor_hub.store_file import Item
 
 log = logs.get(__name__)
 
-OLD_NEWS_S = 30.0  # within this the journal that there was at the start has been read
 # Codes that are on the board alone: of an aggregator that hears nothing of a handler, of a value that is too old.
 _OF_THE_BOARD = (HandlerUnreachable.code, SensorUnavailable.code)
 
@@ -47,8 +46,8 @@ class Happenings:
         self._devices = {sensor.sensor_id: _Device(sensor) for sensor in devices}
         self._had = ""
         self.missed = 0  # entries that the journal no longer had, since there is a mark
-        self._began_at: float | None = None  # monotonic
-        self._from: datetime | None = None  # what happened before is no news
+        # Whether what the journal had at the first answer is still being read; not by the clock, which may be set.
+        self._is_behind = True
         self.connected = False  # whether anybody can hear that an error goes on
 
     def load(self, mark: str) -> str:
@@ -60,12 +59,12 @@ class Happenings:
         if not isinstance(kept, dict) or not isinstance(kept.get("had"), str):
             return ""
         self._had = str(kept["had"])
-        self._from = _moment(kept.get("from"))
+        self._is_behind = kept.get("is_behind") is True or not self._had
         missed = kept.get("missed")
         self.missed = missed if isinstance(missed, int) else 0
         told, errors = kept.get("told"), kept.get("errors")
         for device in self._devices.values():
-            device.is_followed = True
+            device.is_followed = not self._is_behind
             names = told.get(device.config.sensor_id) if isinstance(told, dict) else None
             device.told = {str(name) for name in names} if isinstance(names, list) else set()
             error = errors.get(device.config.sensor_id) if isinstance(errors, dict) else None
@@ -87,26 +86,26 @@ class Happenings:
         told: dict[str, Json] = {
             name: [*device.told] for name, device in self._devices.items() if device.told
         }
-        since = self._from.isoformat() if self._from is not None else None
         return wire.dumps(
-            {"had": self._had, "from": since, "missed": self.missed, "told": told, "errors": errors}
+            {
+                "had": self._had,
+                "is_behind": self._is_behind,
+                "missed": self.missed,
+                "told": told,
+                "errors": errors,
+            }
         )
 
     def news(self, news: News) -> list[Item]:
-        """What the aggregator tells: each entry of its journal, then the board."""
-        self._begin()
-        items = [item for entry in news.entries for item in self._entry(entry)]
+        """What the aggregator tells: each entry of its journal, then the board.
+
+        Without a mark, what the journal has when it is first asked is not told: it may have been told before.
+        """
+        entries = () if self._is_behind else news.entries
+        self._is_behind = self._is_behind and news.is_behind
+        items = [item for entry in entries for item in self._entry(entry)]
         self._had, self.missed = news.mark, self.missed + news.missed
         return items + self.board(news.changes)
-
-    def _begin(self) -> None:
-        """Without a mark, what the journal has when it is first asked is not told: it may have been told before."""
-        now = self._clock.monotonic()
-        if self._began_at is None:
-            self._began_at = now
-            self._from = self._from if self._had else self._clock.now()
-        elif now - self._began_at > OLD_NEWS_S:
-            self._from = None  # else a clock that is set back would make old news of everything
 
     def board(self, snapshots: Iterable[Snapshot]) -> list[Item]:
         """What is true of devices now, as far as the journal has not told or will not tell it."""
@@ -128,7 +127,7 @@ class Happenings:
 
     def _entry(self, entry: Entry) -> list[Item]:
         device = self._devices.get(entry.snapshot.device_id)
-        if device is None or (self._from is not None and entry.timestamp <= self._from):
+        if device is None:
             return []
         fault = entry.snapshot.fault
         device.is_followed, device.code = True, fault.code if fault is not None else ""
@@ -167,13 +166,6 @@ class Happenings:
     def _is_due(self, device: _Device, at: datetime) -> bool:
         """That an error goes on is said once per update interval; a clock that was set must not silence it."""
         return device.error_at is None or abs((at - device.error_at).total_seconds()) >= self._interval_s
-
-
-def _moment(text: Json) -> datetime | None:
-    try:
-        return datetime.fromisoformat(text) if isinstance(text, str) else None
-    except ValueError:
-        return None
 
 
 def error_item(device_id: str, code: str, message: str, severity: str, at: datetime) -> Item:

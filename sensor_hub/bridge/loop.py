@@ -24,6 +24,7 @@ from sensor_hub.outputs.topics import Topics
 from sensor_hub.properties import PropertySpec
 from sensor_hub.readings import Json
 from sensor_hub.store_file import Item
+from sensor_hub.store_queue import telemetry_of
 
 log = logs.get(__name__)
 
@@ -33,7 +34,7 @@ TELEMETRY_S = 60.0
 RETAINED_S = 5.0  # how long after the first connect leftovers of earlier configurations are looked for
 HANDLERS_PATIENCE_S = 10.0
 MAX_WAITING_REQUESTS = 20_000
-MAX_WAITING_NEWS = 20  # a thousand entries each at most; more wait in the journal, which is bounded
+MAX_WAITING_NEWS = 3  # a thousand entries each at most; more wait in the journal, which is bounded
 WATCHED = "mqtt"  # the output whose connection `sensor-hub health` asks about
 
 
@@ -87,6 +88,7 @@ class Bridge:
         self._meta = Meta(hub, aggregator, self._states.online, clock)
         self._overflow = logs.OncePerMinute()
         self._listed: str | None = None  # the device list the broker has
+        self._asked: set[str] = set()  # since the last tick
         self._tick_at = self._sign_at = self._telemetry_at = 0.0
         self._forget_at: float | None = None
         self._had = Had()
@@ -100,7 +102,6 @@ class Bridge:
     def run(self) -> None:
         """Wait for the services, connect, then follow and answer until stopped."""
         self._had = Had.load(self._happenings.load(self._outbox.start()))
-        self._outbox.missed = self._happenings.missed
         threads.start("readiness", self._start_when_ready, self._stopping)
         self._telemetry_at = self._clock.monotonic() + TELEMETRY_S
         while not self._stopping.is_set():
@@ -225,7 +226,6 @@ class Bridge:
         self._outbox.put(items, self._happenings.mark() if self._happenings.is_read else None)
 
     def _note_loss(self, missed: int) -> None:
-        self._outbox.missed = self._happenings.missed
         if missed:
             self._keep_place()
             passes, _ = self._overflow.passes("missed")
@@ -237,7 +237,7 @@ class Bridge:
         now = self._clock.monotonic()
         self._states.tick()
         if self._states.connected:
-            self._list_devices()
+            self._answer_asked()
             if self._discovery.tick():
                 self._states.announce()
         if now >= self._telemetry_at:
@@ -259,7 +259,7 @@ class Bridge:
         try:
             problem = self._output.problem()
             runtime.write_bridge_state(self._hub.instance_id, self._output.connected, problem)
-            runtime.write_queue_figures(self._hub.instance_id, self._output.name, self._outbox.figures())
+            runtime.write_queue_figures(self._hub.instance_id, self._output.name, self._figures())
         except OSError as error:
             passes, _ = self._overflow.passes("sign of life")
             if passes:
@@ -276,14 +276,19 @@ class Bridge:
                 self._requests.get(device_id, request.payload, lambda d, e: self._put(_Failed(d, e)))
             case ["groups", group_id, "cmd"]:
                 self._requests.group_command(group_id, request.payload)
-            case ["meta", "request", "devices_list"]:
-                self._list_devices(anew=True)
             case ["meta", "request", "info"]:
                 self._publish_info()
-            case ["meta", "request", "discover"]:
-                self._output.publish(Message(self._topics.discovered, self._meta.discovered()))
+            case ["meta", "request", ("devices_list" | "discover") as what]:
+                self._asked.add(what)
             case _:
                 self._requests.ignore("unknown request", request.topic[:200])
+
+    def _answer_asked(self) -> None:
+        """Once, however often it was asked: the answers are long, and everybody hears them."""
+        asked, self._asked = self._asked, set()
+        self._list_devices(anew="devices_list" in asked)
+        if "discover" in asked:
+            self._output.publish(Message(self._topics.discovered, self._meta.discovered()))
 
     def _list_devices(self, *, anew: bool = False) -> None:
         text = self._meta.devices_list()
@@ -322,17 +327,13 @@ class Bridge:
             ]
         )
 
+    def _figures(self) -> dict[str, Json]:
+        return self._outbox.figures(self._happenings.missed)
+
     def _queue_metrics(self) -> dict[str, Json]:
         """Of the instance's queues together, whichever output they belong to."""
         others = runtime.read_queue_figures(self._hub.instance_id)
-        rows = {**others, self._output.name: self._outbox.figures()}.values()
-        oldest = [found for row in rows if isinstance(found := row.get("oldest_s"), int | float)]
-        return {
-            "queue_depth": sum(found for row in rows if isinstance(found := row.get("depth"), int)),
-            "queue_oldest_s": max(oldest, default=None),
-            "queue_dropped": sum(found for row in rows if isinstance(found := row.get("dropped"), int)),
-            "queue_missed": sum(found for row in rows if isinstance(found := row.get("missed"), int)),
-        }
+        return telemetry_of({**others, self._output.name: self._figures()}.values())
 
     def _clear_leftover(self, topic: str) -> None:
         """A retained topic of an earlier life: cleared unless a device of today owns it."""

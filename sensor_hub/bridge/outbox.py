@@ -8,9 +8,9 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from sensor_hub import logs, threads
+from sensor_hub import logs, threads, wire
 from sensor_hub.clock import Clock
-from sensor_hub.config.model import HubConfig
+from sensor_hub.config.model import BRIDGE, HubConfig
 from sensor_hub.outputs.base import Message, Output
 from sensor_hub.outputs.topics import Topics
 from sensor_hub.readings import Json
@@ -20,14 +20,14 @@ from sensor_hub.store_queue import total
 
 log = logs.get(__name__)
 
-PROCESS = "mqtt-bridge"
 # The queues, each with its own limits. In the one of events and errors, versions before had all kinds: what they left
 # is sent from there.
 EVENTS, ANSWERS, TELEMETRY = "mqtt", "answers", "telemetry"
+_WORDS = {EVENTS: "events"}  # for people
 ANSWER_LIMITS = Limits(10_000, 8 * 1024 * 1024)  # they are for five minutes
 TELEMETRY_SHARE = 4  # it gets a quarter of what events may take, beside that
-# Messages of the queue under way at once: fewer than paho sends unacknowledged (20), so that a state never waits
-# behind more than these, however many old events there are.
+# Messages of the queue under way at once, one more when an event's two come last: fewer than paho sends
+# unacknowledged (20), so that a state never waits behind more than these, however many old events there are.
 WINDOW = 10
 BATCH = 100  # entries read from the disk at once
 ANSWER_EXPIRES_S = 300.0  # who asked is told at most so late; as long as the id of a command is remembered
@@ -64,7 +64,7 @@ class _Sending:
     """An entry under way."""
 
     source: _Source
-    id: int
+    entry: Queued
     rest: list[Message]  # not handed over yet
     owed: int  # messages that are not acknowledged
 
@@ -80,7 +80,7 @@ class Outbox:
         """Reach for nothing before `start`."""
         self._topics, self._output, self._clock = topics, output, clock
         self._source = hub.instance_id
-        self._store = Store(path_for(hub, PROCESS), clock)
+        self._store = Store(path_for(hub, BRIDGE), clock)
         entries, size = hub.queue_entries, hub.queue_bytes
         limits = {
             ANSWERS: ANSWER_LIMITS,
@@ -93,9 +93,8 @@ class Outbox:
         self._claimed: dict[int, None] = {}  # numbers that were told, and are not confirmed
         self._sending: _Sending | None = None  # what the output did not take all of
         self._under_way: dict[int, _Sending] = {}  # by the numbers of messages
-        self.missed = 0  # what the journal no longer had; counted by who follows it
         self._expired = 0
-        self._expiry_told = logs.OncePerMinute()
+        self._often = logs.OncePerMinute()
         self._stopping, self._stopped = threading.Event(), threading.Event()
 
     def start(self) -> str:
@@ -122,10 +121,17 @@ class Outbox:
         """There may be something to send, or somebody to send it to."""
         self._told.put(None)
 
-    def figures(self) -> dict[str, Json]:
-        """How the queues are together; `expired`: answers that were given up since the start; `missed`."""
-        found = total([source.queue.figures() for source in self._sources.values()])
-        return {**found.body(), "expired": self._expired, "missed": self.missed}
+    def figures(self, missed: int) -> dict[str, Json]:
+        """How the queues are together, and which lost what; `expired`: answers that were given up since the start.
+
+        `missed`: what the journal no longer had, which who follows it counts.
+        """
+        found = {name: source.queue.figures() for name, source in self._sources.items()}
+        lost: dict[str, Json] = {
+            _WORDS.get(name, name): each.dropped for name, each in found.items() if each.dropped
+        }
+        together = total(list(found.values())).body()
+        return {**together, "dropped_of": lost, "expired": self._expired, "missed": missed}
 
     def stop(self) -> None:
         """Send nothing more."""
@@ -135,8 +141,10 @@ class Outbox:
 
     def close(self) -> None:
         """After the output has stopped: write down what was acknowledged meanwhile."""
-        self._take_acknowledgements(0.0)
-        self._store.close()
+        try:
+            self._take_acknowledgements(0.0)
+        finally:
+            self._store.close()
 
     def _run(self) -> None:
         while not self._stopping.is_set():
@@ -156,12 +164,14 @@ class Outbox:
                 number = self._told.get_nowait()
         except queue.Empty:
             pass
-        for number in [each for each in self._claimed if self._output.confirms(each)]:
-            del self._claimed[number]
-            sending = self._under_way.pop(number)
+        for number in [each for each in list(self._claimed) if self._output.confirms(each)]:
+            self._claimed.pop(number, None)
+            sending = self._under_way.pop(number, None)
+            if sending is None:  # at the end, when the disk is slow, two threads are here
+                continue
             sending.owed -= 1
             if not sending.owed:
-                sending.source.queue.ack([sending.id])
+                sending.source.queue.ack([sending.entry.id])
 
     def _note(self, number: int | None) -> None:
         if number is None:
@@ -172,8 +182,12 @@ class Outbox:
 
     def _send(self) -> None:
         while self._output.connected and len(self._under_way) < WINDOW and not self._stopping.is_set():
-            self._sending = self._sending or self._next()
-            if self._sending is None or not self._hand_over(self._sending):
+            sending = self._sending = self._sending or self._next()
+            if sending is None:
+                return
+            if self._is_too_late(sending.entry):  # asked again of one that waited here for a connection
+                sending.source.queue.ack([sending.entry.id])
+            elif not self._hand_over(sending):
                 return
             self._sending = None
 
@@ -181,15 +195,12 @@ class Outbox:
         """The first entry of the first queue that has one."""
         for source in self._sources.values():
             while (entry := source.take()) is not None:
-                if self._is_too_late(entry):
-                    source.queue.ack([entry.id])
-                    continue
                 try:
                     messages = self._messages(entry.item)
                 except ValueError as error:
                     self._refuse(source, entry.id, error)
                     continue
-                return _Sending(source, entry.id, messages, len(messages))
+                return _Sending(source, entry, messages, len(messages))
         return None
 
     def _hand_over(self, sending: _Sending) -> bool:
@@ -202,21 +213,22 @@ class Outbox:
                 self._under_way[number] = sending
                 del sending.rest[0]
         except ValueError as error:
-            self._refuse(sending.source, sending.id, error)
+            self._refuse(sending.source, sending.entry.id, error)
         return True
 
-    @staticmethod
-    def _refuse(source: _Source, entry_id: int, error: ValueError) -> None:
+    def _refuse(self, source: _Source, entry_id: int, error: ValueError) -> None:
         """What can never be sent must not stop all that comes after it."""
-        log.error("an entry of the queue cannot be sent", reason=str(error))
-        source.queue.ack([entry_id])
+        source.queue.give_up([entry_id])
+        passes, held = self._often.passes("refused")
+        if passes:
+            log.error("an entry of the queue cannot be sent", reason=str(error), held_back=held)
 
     def _is_too_late(self, entry: Queued) -> bool:
         age_s = self._clock.now().timestamp() - entry.at
         if entry.item.kind not in (ANSWER, GROUP_ANSWER) or age_s <= ANSWER_EXPIRES_S:
             return False
         self._expired += 1
-        passes, held = self._expiry_told.passes("expired")
+        passes, held = self._often.passes("expired")
         if passes:
             log.warning(
                 "an answer is too old to be sent", to=entry.item.device_id, age_s=round(age_s), held_back=held
@@ -224,8 +236,12 @@ class Outbox:
         return True
 
     def _messages(self, item: Item) -> list[Message]:
+        """Raises ValueError for what no version of ours put: a card may flip a bit of it."""
         device_id, payload = item.device_id, item.payload.decode()
+        body = wire.loads(payload, wire.INNER_NESTING)
         match item.kind:
+            case "event" if not isinstance(body, dict):
+                raise ValueError("an event is no object")
             case "event":
                 # The same for all instances: the payload, with one more key.
                 world = f'{payload[:-1]},"source":"{self._source}_{device_id}"}}'
@@ -235,8 +251,10 @@ class Outbox:
                 return [Message(self._topics.device(device_id, "cmd/response"), payload)]
             case "group_answer":
                 return [Message(self._topics.group_response(device_id), payload)]
-            case leaf:
+            case "error" | "telemetry" as leaf:
                 return [Message(self._topics.device(device_id, leaf), payload)]
+            case other:
+                raise ValueError(f"no entry is of kind {other!r}")
 
 
 def _kept(item: Item) -> Item:

@@ -22,6 +22,7 @@ from sensor_hub.config.model import (
     SensorConfig,
     TransportConfig,
 )
+from sensor_hub.config.outputs import check_files
 from sensor_hub.config.problems import Problems
 from sensor_hub.config.secrets import SecretText, Vault, read_secret_lines, url_secrets
 from sensor_hub.config.sensors import Inventory, take_inventory
@@ -148,6 +149,8 @@ class _Reader:
         if check_output is not None:
             for output in inventory.outputs:
                 self._note(check_output(output))
+            folder = settings.get("DATA_DIR", Path) or data_dir(self.root)
+            check_files(inventory.outputs, folder / instance_id, self.problems)
         config = None
         if not self.problems:
             config = self._config(settings, instance_id, enabled, inventory, emulation)

@@ -11,6 +11,8 @@ from pathlib import Path
 from sensor_hub.errors import Problem
 from sensor_hub.readings import Json
 
+BRIDGE = "mqtt-bridge"  # the program, and the file of its queues
+
 
 class Handler(StrEnum):
     """Which service owns a device, by the contract's word in `GET /devices`."""

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from sensor_hub.config import values
 from sensor_hub.config.instance_file import Document
-from sensor_hub.config.model import OutputConfig, Parallelism
+from sensor_hub.config.model import BRIDGE, OutputConfig, Parallelism
 from sensor_hub.config.problems import Fields, Problems, join
 from sensor_hub.config.values import Parser
 from sensor_hub.readings import Json
 
 MQTT = "mqtt"  # the built-in output
-_RESERVED = (MQTT, "mqtt-bridge")  # the bridge keeps queues of its own under its program's name
+_RESERVED = (MQTT, BRIDGE)  # the bridge keeps queues of its own under its program's name
 _PLACES = (Parallelism.PROCESS, Parallelism.THREAD)
 _MIB = 1024 * 1024
+LINES, STDOUT = "json_lines", "-"
+_QUEUES = re.compile(r"\.sqlite3(-(wal|shm|journal))?(\.damaged-[^/]*)?$", re.IGNORECASE)
 
 
 def parse_outputs(document: Document, problems: Problems) -> tuple[list[OutputConfig], tuple[str, ...]]:
@@ -37,6 +42,37 @@ def parse_outputs(document: Document, problems: Problems) -> tuple[list[OutputCo
         if output is not None:
             built.append(output)
     return built, tuple(names.values())
+
+
+def lines_file(output_id: str, path: str, folder: Path) -> Path | None:
+    """What an output of lines writes to; `folder`: where the instance's files are kept. None: it is no file."""
+    return None if path == STDOUT else folder / (path or f"{output_id}.jsonl")
+
+
+def is_queues(path: str) -> bool:
+    """Whether it is named as the files that queues are kept in."""
+    return _QUEUES.search(path) is not None
+
+
+def check_files(outputs: Sequence[OutputConfig], folder: Path, problems: Problems) -> None:
+    """No two outputs write to one file, and none to a queue's, by whatever names and links."""
+    writers: dict[str, OutputConfig] = {}
+    for output in outputs:
+        path = output.options.get("path") or ""
+        if output.output_type != LINES or not output.enabled or not isinstance(path, str):
+            continue
+        file = lines_file(output.output_id, path.strip(), folder)
+        if file is None or is_queues(str(file)):  # the latter is said by its own type
+            continue
+        try:
+            real = os.path.realpath(file)
+        except ValueError:  # NUL; that is said of the document
+            continue
+        if is_queues(real):
+            problems.add(f"{output.path}.path", f"{real} is a queue's file")
+        other = writers.setdefault(real, output)
+        if other is not output:
+            problems.add(f"{output.path}.path", f"{other.output_id!r} ({other.path}) writes to {real}, too")
 
 
 def _output(fields: Fields, output_id: str) -> OutputConfig | None:

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import json
-import socket
-import threading
 import time
-import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 from urllib.parse import urljoin
 
 import requests
 import urllib3
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from sensor_hub.bounded_http import BoundedSession
 from sensor_hub.drivers.http_settings import Endpoint, http_url_problem, origin_of
 from sensor_hub.drivers.reasons import causes, reason_of
 from sensor_hub.errors import HubError, ReadFailed, ReadTimeout, TransportDown
@@ -28,7 +22,6 @@ BODY_MAX_BYTES = 1 << 20
 REDIRECTS_MAX = 5
 
 _CHUNK_BYTES = 16_384
-_RECUT_S = 0.1
 _REDIRECTS = (301, 302, 303, 307, 308)
 
 
@@ -40,66 +33,12 @@ class Answer:
     body: bytes = field(repr=False)
 
 
-class _Adapter(HTTPAdapter):
-    """Knows its open sockets, so that a watchdog can end an exchange that drips."""
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self._lock = lock = threading.Lock()
-        self._sockets = sockets = weakref.WeakSet[socket.socket]()
-
-        def remember(sock: socket.socket) -> None:
-            with lock:
-                sockets.add(sock)
-
-        class Http(HTTPConnection):
-            def connect(self) -> None:
-                super().connect()
-                remember(self.sock)
-
-        class Https(HTTPSConnection):
-            def connect(self) -> None:
-                super().connect()
-                remember(self.sock)
-
-        class HttpPool(HTTPConnectionPool):
-            ConnectionCls = Http
-
-        class HttpsPool(HTTPSConnectionPool):
-            ConnectionCls = Https
-
-        self.poolmanager.pool_classes_by_scheme = {"http": HttpPool, "https": HttpsPool}
-
-    def abort(self) -> None:
-        """End whatever waits on one of the sockets; from any thread."""
-        with self._lock:
-            sockets = list(self._sockets)
-        for sock in sockets:
-            with suppress(OSError):  # closed already
-                # Not SSLSocket.shutdown: it would let the reader go on in plain text.
-                socket.socket.shutdown(sock, socket.SHUT_RDWR)
-
-
-class _Requests(requests.Session):
-    """A session that neither follows redirects nor looks at the environment (proxies, netrc)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.trust_env = False
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """Nowhere: even unfollowed, requests would read a redirect's whole body first."""
-
-
 class HttpSession:
     """Keep-alive connections to one endpoint. `close` may be called from any thread."""
 
     def __init__(self, *, verify_tls: bool) -> None:
         """Open nothing yet."""
-        self._adapter = _Adapter()
-        self._requests = _Requests()
-        self._requests.mount("http://", self._adapter)
-        self._requests.mount("https://", self._adapter)
+        self._requests = BoundedSession()
         self._requests.verify = verify_tls
         self._closed = False
         self._used = False
@@ -109,7 +48,7 @@ class HttpSession:
     def close(self) -> None:
         """Close all connections and end an exchange under way."""
         self._closed = True
-        self._adapter.abort()
+        self._requests.abort()
         self._requests.close()
 
     def get(self, url: str, headers: Mapping[str, str], timeout_s: float) -> Answer:
@@ -170,32 +109,21 @@ class HttpSession:
         """Give the deadline (monotonic), enforce it, and turn every library error into one of ours."""
         if self._closed:
             raise TransportDown("not connected")
-        done, expired = threading.Event(), threading.Event()
-        deadline = time.monotonic() + timeout_s
-        watchdog = threading.Thread(target=self._watch, args=(timeout_s, done, expired), daemon=True)
-        watchdog.start()
-        try:
-            yield deadline
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            if self._closed:
-                raise TransportDown("closed while waiting for the answer") from None
-            if expired.is_set() or any(isinstance(cause, TimeoutError) for cause in causes(error)):
-                raise _no_answer(timeout_s) from None
-            raise ReadFailed(f"request failed: {reason_of(error)}") from None
-        except ReadFailed:
-            if expired.is_set():
-                raise _no_answer(timeout_s) from None
-            raise
-        finally:
-            done.set()
+        with self._requests.cut_after(timeout_s) as expired:
+            try:
+                yield time.monotonic() + timeout_s
+            except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+                if self._closed:
+                    raise TransportDown("closed while waiting for the answer") from None
+                if expired.is_set() or any(isinstance(cause, TimeoutError) for cause in causes(error)):
+                    raise _no_answer(timeout_s) from None
+                raise ReadFailed(f"request failed: {reason_of(error)}") from None
+            except ReadFailed:
+                if expired.is_set():
+                    raise _no_answer(timeout_s) from None
+                raise
         if expired.is_set():  # a body that ends with the connection looks whole when we cut it off
             raise _no_answer(timeout_s)
-
-    def _watch(self, timeout_s: float, done: threading.Event, expired: threading.Event) -> None:
-        """Cut the connections at the deadline; again, should one have been opening just then."""
-        while not done.wait(_RECUT_S if expired.is_set() else timeout_s):
-            expired.set()
-            self._adapter.abort()
 
 
 def _no_answer(timeout_s: float) -> HubError:

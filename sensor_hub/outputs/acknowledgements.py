@@ -10,6 +10,8 @@ import paho.mqtt.client as mqtt
 
 ASK_AFTER_S = 8.0
 STUCK_S, MAX_STUCK_S = 60.0, 3600.0
+MANY = 1000  # of them those behind the oldest are looked through, too,
+LOOKS_EVERY_S = 1.0  # and that is not cheap
 
 
 @dataclass(slots=True)
@@ -25,7 +27,7 @@ class Acknowledgements:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._owed: deque[_Owed] = deque()
-        self._heard_at = self._moved_at = 0.0
+        self._heard_at = self._moved_at = self._looked_at = 0.0
         self._patience_s = STUCK_S
         self._asked_at: float | None = None
 
@@ -89,6 +91,10 @@ class Acknowledgements:
             self._owed.popleft()
             self._heard_at = self._moved_at = at
             self._patience_s = STUCK_S
+        if len(self._owed) > MANY and at - self._looked_at >= LOOKS_EVERY_S:
+            # Behind one that is never acknowledged; those that are would be taken for a backlog.
+            self._looked_at = at
+            self._owed = deque(each for each in self._owed if not _is_done(each.info))
 
 
 def _is_done(info: mqtt.MQTTMessageInfo) -> bool:

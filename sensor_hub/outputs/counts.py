@@ -34,7 +34,7 @@ class CountedQueue:
         self._lock = threading.Lock()
         words = queue.mark.split()
         self._had = " ".join(word for word in words if not _COUNT.fullmatch(word))
-        self._counts = Counts(**_counts_in(words))
+        self._counts = counts_in(queue.mark)
 
     @property
     def counts(self) -> Counts:
@@ -71,7 +71,8 @@ class CountedQueue:
         return " ".join([self._had, *words]).strip()
 
 
-def _counts_in(words: Iterable[str]) -> dict[str, int]:
+def counts_in(mark: str) -> Counts:
+    """What an output had counted when its queue's mark was this."""
     known = {each.name for each in fields(Counts)}
-    found = (_COUNT.fullmatch(word) for word in words)
-    return {each[1]: int(each[2]) for each in found if each is not None and each[1] in known}
+    found = (_COUNT.fullmatch(word) for word in mark.split())
+    return Counts(**{each[1]: int(each[2]) for each in found if each is not None and each[1] in known})

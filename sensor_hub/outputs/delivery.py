@@ -20,6 +20,8 @@ log = logs.get(__name__)
 
 LOOK_S = 0.25  # what was put is seen when it is on the disk; nobody tells when that is
 REPEAT_S = 300.0  # how often it is said that an output still fails
+# What is no message, and a row of a card that forgets: one must not stop all after it.
+_BAD_ROW = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
 
 
 class State(StrEnum):
@@ -72,7 +74,9 @@ class Delivery:
         self._state, self._since, self._problem = State.WAITING, clock.now(), ""
         self._unreadable = ""  # why an entry of the queue was no message
         self._defect = ""  # of the sink, the last one that was told with its trace
-        self._often, self._repeat = logs.OncePerMinute(), logs.OncePerMinute(REPEAT_S)
+        self._told, self._told_reason = State.WAITING, ""  # what the log said last
+        self._often = logs.OncePerMinute(monotonic=clock.monotonic)
+        self._repeat = logs.OncePerMinute(REPEAT_S, clock.monotonic)
         self._pause_s = 0.0
 
     def wake(self) -> None:
@@ -94,6 +98,7 @@ class Delivery:
         """Deliver until stopped. `chance` (0..1) spreads the retries of several outputs."""
         try:
             while not stop.is_set():
+                self._tell_recovery()
                 batch = self._due()
                 if not batch:
                     self._wait()
@@ -106,7 +111,8 @@ class Delivery:
 
     def _wait(self) -> None:
         """Until something may be due; what is in the queue is looked at often, an empty one is left alone."""
-        self._woken.wait(LOOK_S if self.queue.figures().depth else None)
+        is_idle = not self.queue.figures().depth and self._told is self._state
+        self._woken.wait(None if is_idle else LOOK_S)
         self._woken.clear()
 
     def _due(self) -> list[Queued]:
@@ -126,13 +132,14 @@ class Delivery:
             refused = self._send(messages) if messages else None
         except NotTakenError as error:
             return self._failed(error)
-        count = refused.count if refused else 0
+        # It is taken from the words of a database.
+        count = min(refused.count, len(messages)) if refused else 0
         self._succeeded(len(batch))
         self._counted.ack([each.id for each in batch], sent=len(messages) - count, refused=count + unreadable)
         if unreadable:
             self._tell_refused(unreadable, self._unreadable)
         if refused is not None:
-            self._tell_refused(refused.count, refused.reason)
+            self._tell_refused(count, refused.reason)
         return None
 
     def _send(self, messages: Sequence[Message]) -> Refused | None:
@@ -145,7 +152,7 @@ class Delivery:
             raise NotTakenError(str(error) or type(error).__name__) from error
         except Exception as error:
             kind = type(error).__name__
-            if kind != self._defect:
+            if kind != self._defect and self._often.passes(f"defect {kind}")[0]:
                 self._defect = kind
                 log.exception("output failed unexpectedly", output=self._output_id)
             raise NotTakenError(f"internal error ({kind}), see the log") from error
@@ -153,7 +160,7 @@ class Delivery:
     def _read(self, queued: Queued) -> Message | None:
         try:
             return self._message_of(queued)
-        except ValueError as error:
+        except _BAD_ROW as error:
             self._unreadable = f"queued reading cannot be read: {error}"
             return None
 
@@ -170,24 +177,40 @@ class Delivery:
 
     def _succeeded(self, count: int) -> None:
         if self._state is not State.UP:
+            self._turn(State.UP, "")
+        self._tell_recovery(count)
+        self._pause_s, self._defect = 0.0, ""
+
+    def _tell_recovery(self, count: int = 0) -> None:
+        """At most once a minute: some databases come and go with every batch. But it is told at last."""
+        if self._state is not State.UP or self._told is State.UP:
+            return
+        if self._told is State.WAITING or self._often.passes("delivers")[0]:
+            self._told, self._told_reason = State.UP, ""
             queued = max(0, self.queue.figures().depth - count)
             log.info("output delivers", output=self._output_id, queued=queued)
-            self._turn(State.UP, "")
-        self._pause_s, self._defect = 0.0, ""
 
     def _failed(self, error: NotTakenError) -> float:
         reason = str(error)
-        is_news = reason != self._problem
-        repeats, _ = self._repeat.passes(reason)
-        if is_news or repeats:
-            queued = self.queue.figures().depth
-            log.warning("output does not deliver", output=self._output_id, reason=reason, queued=queued)
         if self._state is not State.FAILING:
             self._turn(State.FAILING, reason)
         self._problem = reason
+        self._tell_failure(reason)
         first_s, last_s = self._sink.pause_s
         self._pause_s = min(last_s, self._pause_s * 2) if self._pause_s else first_s
         return max(self._pause_s, error.retry_after_s or 0.0)
+
+    def _tell_failure(self, reason: str) -> None:
+        """At most once a minute, whatever the reason: many have the number of a request in them."""
+        is_news = self._told is not State.FAILING or reason != self._told_reason
+        passes = self._often.passes("fails")[0] if is_news else self._repeat.passes(reason)[0]
+        if not passes:
+            return
+        if is_news:
+            self._repeat.passes(reason)  # it counts from here
+        self._told, self._told_reason = State.FAILING, reason
+        queued = self.queue.figures().depth
+        log.warning("output does not deliver", output=self._output_id, reason=reason, queued=queued)
 
     def _turn(self, state: State, problem: str) -> None:
         self._state, self._since, self._problem = state, self._clock.now(), problem

@@ -7,6 +7,7 @@ import random
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -15,9 +16,9 @@ from sensor_hub.clients import AggregatorClient
 from sensor_hub.clock import Clock
 from sensor_hub.config.model import OutputConfig
 from sensor_hub.crew.hosts import Emit, Host
-from sensor_hub.crew.messages import Request
+from sensor_hub.crew.messages import Beat, Request
 from sensor_hub.errors import HubError, TransportDown
-from sensor_hub.journal import Had, News
+from sensor_hub.journal import Had, News, is_entry_id
 from sensor_hub.outputs import OUTPUTS
 from sensor_hub.outputs.counts import CountedQueue
 from sensor_hub.outputs.delivery import Delivery, Report
@@ -33,6 +34,8 @@ PAGE = 1000  # entries at once mean that there is much to catch up with
 PACE_S = 0.25  # a history need not hear of each reading at once, and so is asked for many with one request
 CATCHES_UP_WITHIN_S = 10.0  # how long the disk may take for them
 WRITES_WITHIN_S = 0.7  # how long it may take for the last ones
+BEAT_S = 5.0
+HUNG_AFTER_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +74,13 @@ def message_of(queued: Queued, setup: FollowerSetup) -> Message:
     if not isinstance(body, dict):
         raise ValueError("a queued reading is not an object")
     data, extra, source = body.get("data"), body.get("extra"), str(body.get("source"))
+    entry_id = body.get("id")
+    if not isinstance(entry_id, str) or not is_entry_id(entry_id):
+        raise ValueError("a queued reading has no id")
+    if datetime.fromisoformat(queued.item.timestamp).tzinfo is None:
+        raise ValueError("the timestamp of a queued reading has no zone")
     return Message(
-        id=str(body.get("id")),
+        id=entry_id,
         device_id=queued.item.device_id,
         device_type=str(body.get("type")),
         timestamp=queued.item.timestamp,
@@ -116,6 +124,7 @@ class FollowerHost(Host):
             )
             self._delivery = delivery
             emit(self._report(delivery))  # who has said something may be asked
+            threads.start("beat", lambda: self._beat(emit), self._stopping)
             threads.start("follow", lambda: self._follow(queue, delivery.wake), self._stopping)
             delivery.run(self._stopping, random.random)
         finally:
@@ -125,6 +134,11 @@ class FollowerHost(Host):
             ):  # whoever follows may be in a request that nothing ends; it puts nothing from now on
                 self._store.close()
         return "it was told to stop"
+
+    def _beat(self, emit: Emit) -> None:
+        """Say that the process runs; how long its receiver takes is a matter of the sink's timeouts."""
+        while not self._stopping.wait(BEAT_S):
+            emit(Beat())
 
     def _follow(self, queue: CountedQueue, wake: Callable[[], None]) -> None:
         client = AggregatorClient(self._setup.aggregator_url, self._setup.instance_id)
@@ -199,9 +213,9 @@ class FollowerJob:
     setup: FollowerSetup
 
     @property
-    def patience_s(self) -> None:
-        """It says nothing as long as all is well."""
-        return None
+    def patience_s(self) -> float:
+        """One that does not even beat is stopped or hangs in foreign code."""
+        return HUNG_AFTER_S
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from sensor_hub import logs, runtime, threads
 from sensor_hub.clock import Clock
-from sensor_hub.config.model import HubConfig, OutputConfig, Parallelism
+from sensor_hub.config.model import BRIDGE, HubConfig, OutputConfig, Parallelism
 from sensor_hub.crew.hosts import Host, LogSetup, ProcessHost
 from sensor_hub.crew.messages import Request
 from sensor_hub.crew.worker import Worker
@@ -20,7 +20,6 @@ from sensor_hub.store import path_for
 
 log = logs.get(__name__)
 
-SERVICE = "mqtt-bridge"  # whose logs they write
 STOPS_WITHIN_S = 1.5
 TELL_S = 2.0
 _STALE = (
@@ -61,10 +60,12 @@ class Followers:
         """Start nothing."""
         self._clock, self._hub, self._instance_id = clock, hub, hub.instance_id
         self._often = logs.OncePerMinute()
-        self._log_setup = LogSetup(SERVICE, hub.log_level, hub.log_format, str(hub.timezone))
+        self._log_setup = LogSetup(BRIDGE, hub.log_level, hub.log_format, str(hub.timezone))
         self._outputs = [each for each in hub.outputs if each.enabled]
         self._workers = {each.output_id: self._worker(setup_of(hub, each)) for each in self._outputs}
         self._last: dict[str, dict[str, Json]] = {}  # what each has said last
+        # When; the start for those that have said nothing.
+        self._said_at = dict.fromkeys(self._workers, clock.monotonic())
         self._stopping, self._stopped = threading.Event(), threading.Event()
         self._ender: threading.Thread | None = None
 
@@ -107,6 +108,7 @@ class Followers:
             "restarts": worker.restarts,
         }
         if isinstance(found, Report):
+            self._said_at[output.output_id] = self._clock.monotonic()
             self._last[output.output_id] = {**facts, **found.body()}
             return self._last[output.output_id]
         # What it has counted and what waits is true all the same: whoever adds that up sees no jump.
@@ -122,8 +124,9 @@ class Followers:
 
     def _write_figures(self) -> None:
         for output_id, body in self.report().items():
+            age_s = self._clock.monotonic() - self._said_at[output_id]
             try:
-                runtime.write_queue_figures(self._instance_id, output_id, figures_of(body))
+                runtime.write_queue_figures(self._instance_id, output_id, figures_of(body), age_s)
             except (OSError, ValueError) as error:
                 passes, _ = self._often.passes(output_id)
                 if passes:

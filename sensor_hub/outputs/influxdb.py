@@ -5,16 +5,11 @@ A point is the same each time it is sent (series and time), so a batch may be se
 
 from __future__ import annotations
 
-import gzip
-import warnings
-from base64 import b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import requests
-from urllib3.exceptions import InsecureRequestWarning
-
+from sensor_hub import logs
 from sensor_hub.config import values
 from sensor_hub.config.model import OutputConfig
 from sensor_hub.errors import Problem
@@ -23,21 +18,26 @@ from sensor_hub.outputs.influxdb_answers import (
     dropped_in,
     fault_of,
     in_words,
+    is_taken,
+    is_unreadable,
     reason_of,
     retry_after_s,
     shortened,
 )
+from sensor_hub.outputs.influxdb_http import Answer, InfluxHttp, NoAnswerError
 from sensor_hub.outputs.influxdb_settings import InfluxSettings, filled
 from sensor_hub.outputs.line_protocol import line
 from sensor_hub.outputs.sink import Batching, Message, NotTakenError, Refused, Sink
 from sensor_hub.readings import Json
 
-CONNECT_TIMEOUT_S = 5.0
+log = logs.get(__name__)
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PER_MS = {"ns": 1_000_000, "us": 1000, "ms": 1}
 _SAME_MS = 1000  # entries of one device within a millisecond that stay apart
 _SMALL = 4096  # bytes of a line; no database finds that too large, but a proxy that is set up wrongly may
 _PROMPT = 0.25  # of the time for an answer: then twice as many points are probably answered in time, too
+_UNREAD = 50  # points, so many of which a database cannot read before it is given up, not they
 _STEADY = 8  # so many prompt answers one after the other, since "too slow" may be of another kind
 
 
@@ -51,7 +51,10 @@ class InfluxDb(Sink):
         """Open nothing."""
         self._options = InfluxSettings.model_validate(dict(output.options))
         self._instance_id = instance_id
-        self._session: requests.Session | None = None
+        self._http = InfluxHttp(self._options)
+        self._compressed = self._options.gzip
+        self._readable = False  # whether the database has read a point since it was there
+        self._unread = 0  # points of a batch that it could not
         self._at_once = self._options.batch_size  # points that a slow database answers in time
         self._prompt = 0  # answers one after the other to so many
 
@@ -65,7 +68,7 @@ class InfluxDb(Sink):
         lines = [self.point(message) for message in messages]
         empty = sum(each is None for each in lines)
         refused = [Refused(empty, "nothing in it is a value that can be stored")] if empty else []
-        refused += self._write([each for each in lines if each is not None])
+        refused += self._write_batch([each for each in lines if each is not None])
         if not refused:
             return None
         return Refused(sum(each.count for each in refused), refused[-1].reason)
@@ -92,9 +95,7 @@ class InfluxDb(Sink):
 
     def close(self) -> None:
         """Close the connection."""
-        session, self._session = self._session, None
-        if session is not None:
-            session.close()
+        self._http.close()
 
     @classmethod
     def check(cls, output: OutputConfig) -> Iterator[Problem]:
@@ -108,45 +109,61 @@ class InfluxDb(Sink):
             except values.BadValueError as error:
                 yield Problem(f"{output.path}.ca_cert", str(error))
 
-    def _write(self, lines: Sequence[str]) -> list[Refused]:
+    def _write_batch(self, lines: Sequence[str]) -> list[Refused]:
+        self._unread = 0
+        refused = self._write(lines, whole=True)
+        if self._unread and not self._readable:
+            raise _none_read(refused[-1].reason)
+        return refused
+
+    def _write(self, lines: Sequence[str], *, whole: bool = False) -> list[Refused]:
         """Write what can be; a batch that is refused as a whole for one of its points is written in halves."""
         if not lines:
             return []
-        response = self._post("\n".join(lines).encode(), len(lines))
-        if 200 <= response.status_code < 300:
+        answer = self._post(lines)
+        if whole and self._compressed and fault_of(answer) is Fault.POINTS and is_unreadable(answer):
+            answer = self._uncompressed(lines, answer)
+        if is_taken(answer):
+            self._readable = True
+            self._answered_within(answer.seconds, len(lines))
             return []
-        reason, fault = reason_of(response), fault_of(response)
+        reason, fault = reason_of(answer), fault_of(answer)
         if fault is Fault.REQUEST or (fault is Fault.SIZE and len(lines) == 1 and len(lines[0]) < _SMALL):
-            raise NotTakenError(in_words(response, reason), retry_after_s(response))
+            raise NotTakenError(in_words(answer, reason), retry_after_s(answer))
         if fault is Fault.SOME_POINTS:
-            return [Refused(dropped_in(reason), shortened(reason))]
+            self._readable = True
+            return [Refused(min(len(lines), dropped_in(reason)), shortened(reason))]
         if len(lines) == 1:
+            self._refused_one(answer)
             return [Refused(1, shortened(reason))]
         middle = len(lines) // 2
         return self._write(lines[:middle]) + self._write(lines[middle:])
 
-    def _post(self, body: bytes, points: int) -> requests.Response:
-        options = self._options
-        headers = {"Content-Type": "text/plain; charset=utf-8"}
-        if options.gzip:
-            body, headers["Content-Encoding"] = gzip.compress(body, 5, mtime=0), "gzip"
-        self._session = self._session or self._new_session()
+    def _uncompressed(self, lines: Sequence[str], answer: Answer) -> Answer:
+        """The answer to the same batch as it is, and from now on so, if that can be read."""
+        plain = self._post(lines, compressed=False)
+        if is_taken(plain) or fault_of(plain) is Fault.SOME_POINTS:
+            self._compressed = False
+            log.warning("database cannot read what is compressed", reason=shortened(reason_of(answer)))
+        return plain
+
+    def _refused_one(self, answer: Answer) -> None:
+        """What cannot read a single point may be anything; for that they are not given up."""
+        if self._readable or not is_unreadable(answer):
+            return
+        self._unread += 1
+        if self._unread >= _UNREAD:
+            raise _none_read(reason_of(answer))
+
+    def _post(self, lines: Sequence[str], *, compressed: bool | None = None) -> Answer:
+        how = self._compressed if compressed is None else compressed
         try:
-            response = self._session.post(
-                options.url + ("/api/v2/write" if options.bucket else "/write"),
-                params=self._params(),
-                data=body,
-                headers=headers,
-                timeout=(min(CONNECT_TIMEOUT_S, options.timeout_s), options.timeout_s),
-                allow_redirects=False,
-            )
-        except OSError as error:  # any RequestException is one, and a CA file that is gone
-            self.close()
-            if _is_slow(error):
-                self._at_once, self._prompt = max(1, points // 2), 0
-            raise NotTakenError(_unreachable(error, options.timeout_s)) from error
-        self._answered_within(response.elapsed.total_seconds(), points)
-        return response
+            return self._http.write("\n".join(lines).encode(), compressed=how)
+        except NoAnswerError as error:
+            self._readable = False  # what answers next may be another
+            if error.is_slow:
+                self._at_once, self._prompt = max(1, len(lines) // 2), 0
+            raise NotTakenError(str(error)) from error
 
     def _answered_within(self, seconds: float, points: int) -> None:
         """More at once again for a database that has become faster."""
@@ -155,29 +172,6 @@ class InfluxDb(Sink):
         self._prompt = self._prompt + 1 if seconds < _PROMPT * self._options.timeout_s else 0
         if self._prompt >= _STEADY:
             self._at_once, self._prompt = min(self._options.batch_size, self._at_once * 2), 0
-
-    def _params(self) -> Mapping[str, str]:
-        options = self._options
-        if options.bucket:
-            named = {"bucket": options.bucket, "org": options.org}
-            precision: str = options.precision
-        else:
-            named = {"db": options.database, "rp": options.retention_policy}
-            precision = "u" if options.precision == "us" else options.precision
-        return {key: value for key, value in named.items() if value} | {"precision": precision}
-
-    def _new_session(self) -> requests.Session:
-        options, session = self._options, requests.Session()
-        session.trust_env = False  # no proxy, and no ~/.netrc in the place of what is configured
-        session.verify = str(options.ca_cert) if options.ca_cert else options.verify_tls
-        if options.username is not None:
-            login = f"{options.username}:{options.password or ''}".encode()
-            session.headers["Authorization"] = f"Basic {b64encode(login).decode()}"
-        if options.token is not None:
-            session.headers["Authorization"] = f"Token {options.token}"
-        if not session.verify:
-            warnings.simplefilter("ignore", InsecureRequestWarning)  # it was asked for
-        return session
 
 
 def time_of(message: Message, precision: str) -> int:
@@ -194,25 +188,5 @@ def time_of(message: Message, precision: str) -> int:
     return moment if precision == "ms" else moment + int(message.id.rpartition("-")[2]) % _SAME_MS
 
 
-def _is_slow(error: OSError) -> bool:
-    """It is there, and did not take the request or answer it in time."""
-    if isinstance(error, requests.ConnectTimeout):
-        return False
-    return isinstance(error, requests.Timeout) or isinstance(_innermost(error), TimeoutError)
-
-
-def _unreachable(error: OSError, timeout_s: float) -> str:
-    if not isinstance(error, requests.RequestException):
-        return str(error)[:300]
-    if isinstance(error, requests.Timeout):
-        return f"no answer within {timeout_s:g} s"
-    if isinstance(error, requests.exceptions.SSLError):
-        return f"TLS: {error}"[:300]
-    innermost = _innermost(error)
-    return f"not reachable: {getattr(innermost, 'strerror', None) or type(innermost).__name__}"
-
-
-def _innermost(error: BaseException) -> BaseException:
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    return error
+def _none_read(reason: str) -> NotTakenError:
+    return NotTakenError(f"it can read none of the points, is that InfluxDB? {shortened(reason)}")

@@ -10,8 +10,7 @@ import re
 from collections.abc import Mapping
 from enum import Enum, auto
 
-import requests
-
+from sensor_hub.outputs.influxdb_http import Answer
 from sensor_hub.readings import Json
 
 RETRY_AFTER_MAX_S = 300.0
@@ -28,6 +27,11 @@ _POINTS = re.compile(
 _LIMIT = re.compile(
     r"partial write: max-[a-z-]+ limit exceeded|would exceed (number|limit) of", re.IGNORECASE
 )
+_UNREADABLE = re.compile(
+    r"unable to parse '|pars\w+ (failed for )?(line protocol|write_lp)|line protocol pars", re.IGNORECASE
+)
+_NO_POLICY = re.compile(r"retention policy (\S+ )?(not found|does not exist)", re.IGNORECASE)
+_NOT_INFLUXDB = "is that InfluxDB?"
 _ADVICE = {
     401: "username and password, or token, are wrong or missing",
     403: "the credentials may not write there",
@@ -44,24 +48,43 @@ class Fault(Enum):
     SOME_POINTS = auto()  # and the others were written
 
 
-def fault_of(response: requests.Response) -> Fault:
+def is_taken(answer: Answer) -> bool:
+    """All of it is there. 204; some say 200 (the first 3.x did) with nothing or with a few words of JSON."""
+    if answer.status == 204:
+        return True
+    if not 200 <= answer.status < 300:
+        return False
+    if not answer.body.strip():
+        return True
+    said = _body_of(answer)
+    return said is not None and not _words_of(said) and not {"errors", "code"} & said.keys()
+
+
+def fault_of(answer: Answer) -> Fault:
     """Of an answer that is no success."""
-    if response.status_code == 413:
+    if answer.status == 413:
         return Fault.SIZE
-    said = _body_of(response)
-    if response.status_code not in (400, 422) or said is None:
+    said = _body_of(answer)
+    # 201: 3.x (Dedicated, Clustered) says so what it left out of a batch that it took.
+    if answer.status not in (201, 400, 422) or said is None:
         return Fault.REQUEST
     words = _words_of(said)
     if _LIMIT.search(words) or not _POINTS.search(words):
         return Fault.REQUEST
-    return Fault.SOME_POINTS if _PARTIAL.search(words) else Fault.POINTS
+    return Fault.SOME_POINTS if _PARTIAL.search(words) or answer.status == 201 else Fault.POINTS
 
 
-def _body_of(response: requests.Response) -> Mapping[str, Json] | None:
+def is_unreadable(answer: Answer) -> bool:
+    """It says that it could not read what it was sent, not that it does not want it."""
+    said = _body_of(answer)
+    return said is not None and _UNREADABLE.search(_words_of(said)) is not None
+
+
+def _body_of(answer: Answer) -> Mapping[str, Json] | None:
     """Databases answer with a JSON object; a page of HTML is a proxy's."""
     try:
-        body = response.json()
-    except ValueError:
+        body = json.loads(answer.body)
+    except (ValueError, RecursionError):
         return None
     return body if isinstance(body, dict) else None
 
@@ -74,15 +97,15 @@ def _words_of(body: Mapping[str, Json]) -> str:
     return "\n".join(str(each) for each in (body.get("error"), body.get("message"), *found) if each)
 
 
-def reason_of(response: requests.Response) -> str:
+def reason_of(answer: Answer) -> str:
     """All that the database says, on one line; it has several forms for that."""
-    body = _body_of(response)
+    body = _body_of(answer)
     text = ""
     if body is not None:
         details = body.get("data")
         parts = [body.get("error"), body.get("message"), json.dumps(details) if details else None]
         text = ": ".join(str(part) for part in parts if part)
-    return " ".join((text or response.text[:1000]).split())
+    return " ".join((text or answer.text[:1000]).split())
 
 
 def dropped_in(reason: str) -> int:
@@ -97,16 +120,21 @@ def shortened(reason: str) -> str:
     return reason if len(reason) <= 300 else reason[:297] + "..."
 
 
-def in_words(response: requests.Response, reason: str) -> str:
+def in_words(answer: Answer, reason: str) -> str:
     """For people: why a request was not taken, and what may help."""
-    advice = _ADVICE.get(response.status_code)
-    said = f"HTTP {response.status_code}" + (f" {response.reason}" if response.reason else "")
+    if 200 <= answer.status < 300:
+        what = "an error" if _body_of(answer) is not None else "a page"
+        return f"HTTP {answer.status} with {what}: {_NOT_INFLUXDB} {shortened(reason)}"
+    advice = _ADVICE.get(answer.status)
+    if _NO_POLICY.search(reason):
+        advice = "no such retention policy in the database"
+    said = f"HTTP {answer.status}" + (f" {answer.reason}" if answer.reason else "")
     return ": ".join(part for part in (said, advice, shortened(reason)) if part)
 
 
-def retry_after_s(response: requests.Response) -> float | None:
+def retry_after_s(answer: Answer) -> float | None:
     """When the database wants to be asked again."""
     try:
-        return min(RETRY_AFTER_MAX_S, max(0.0, float(response.headers.get("Retry-After", ""))))
+        return min(RETRY_AFTER_MAX_S, max(0.0, float(answer.headers.get("Retry-After", ""))))
     except ValueError:
         return None

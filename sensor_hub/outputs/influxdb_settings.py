@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from sensor_hub.config import values
 from sensor_hub.config.options import Flag, Settings, one_of, read_as, whole, within
+from sensor_hub.outputs.line_protocol import same_name
 
 Precision = Literal["ns", "us", "ms", "s"]
 # What a measurement and a tag may name of a reading.
@@ -54,6 +55,15 @@ def check_template(template: str) -> str:
 def filled(template: str, facts: Mapping[str, str]) -> str:
     """The template with a reading's facts in place; of what it does not have, nothing."""
     return _PLACEHOLDER.sub(lambda found: facts.get(found[1], ""), template)
+
+
+def _alike(names: Iterable[str]) -> tuple[str, str] | None:
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(same_name(name), name)
+        if other != name:
+            return other, name
+    return None
 
 
 class InfluxSettings(Settings):
@@ -109,6 +119,8 @@ class InfluxSettings(Settings):
             if not name.strip() or name in _NOT_A_TAG:
                 raise ValueError(f"{name!r} cannot be a tag's name")
             check_template(template)
+        if (twice := _alike(tags)) is not None:
+            raise ValueError(f"{twice[0]!r} and {twice[1]!r} are the same name to InfluxDB")
         return tags
 
     @model_validator(mode="after")

@@ -15,11 +15,11 @@ from sensor_hub.clock import Clock, system_clock
 from sensor_hub.config import values
 from sensor_hub.config.model import OutputConfig
 from sensor_hub.config.options import Flag, Settings, read_as, whole, within
+from sensor_hub.config.outputs import LINES, STDOUT, is_queues, lines_file
 from sensor_hub.errors import Problem
 from sensor_hub.outputs.rotating_file import RotatingFile, Rotation
 from sensor_hub.outputs.sink import Batching, Message, NotTakenError, Refused, Sink
 
-STDOUT = "-"
 _MIB = 1024 * 1024
 
 
@@ -37,13 +37,15 @@ class JsonLinesSettings(Settings):
     def _names_a_file(cls, path: str) -> str:
         if path.endswith(("/", "/.", "/..")) or path in (".", ".."):
             raise ValueError(f"must be a file, {STDOUT} for stdout, or left out")
+        if is_queues(path):
+            raise ValueError("must not be named as the files of queues are (….sqlite3)")
         return path
 
 
 class JsonLines(Sink):
     """Appends lines; what was written and not said to be is written again, with the same ids."""
 
-    name = "json_lines"
+    name = LINES
     settings = JsonLinesSettings
     pause_s = (1.0, 10.0)
 
@@ -53,8 +55,8 @@ class JsonLines(Sink):
         """Open nothing."""
         options = JsonLinesSettings.model_validate(dict(output.options))
         self._file: RotatingFile | None = None
-        if options.path != STDOUT:
-            path = folder / (options.path or f"{output.output_id}.jsonl")
+        path = lines_file(output.output_id, options.path, folder)
+        if path is not None:
             rotation = Rotation(int(options.rotate_mib * _MIB), options.rotate_hours * 3600, options.keep)
             self._file = RotatingFile(path, rotation, clock or system_clock(), fsync=options.fsync)
 

@@ -46,14 +46,19 @@ def line(
     return f"{_measurement(measurement)}{series} {said} {time}"
 
 
+def same_name(name: str) -> str:
+    """What the database sees: equal for names that only differ in what cannot be said."""
+    return name.translate(_UNSAYABLE)
+
+
 def _measurement(name: str) -> str:
     """A line that begins with # would be a comment."""
-    escaped = _IN_MEASUREMENT.sub(r"\\\1", name.translate(_UNSAYABLE))
+    escaped = _IN_MEASUREMENT.sub(r"\\\1", same_name(name))
     return "_" + escaped[1:] if escaped.startswith("#") else escaped or "_"
 
 
 def _name(name: str) -> str:
-    return _IN_NAME.sub(r"\\\1", name.translate(_UNSAYABLE))
+    return _IN_NAME.sub(r"\\\1", same_name(name))
 
 
 def _field_key(key: str) -> str:

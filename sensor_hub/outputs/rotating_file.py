@@ -10,12 +10,15 @@ import re
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
+from sensor_hub.aside_stamps import stamp_after
 from sensor_hub.clock import Clock
 
-_ASIDE = re.compile(r"\.\d{8}T\d{6}\.\d{6}Z")
+_STAMP = re.compile(r"\d{8}T\d{6}\.\d{6}Z")
+_MOVED_S = 60.0  # a clock that differs by so much was set, and did not run
+_CLOCKS_ARE_SET_FROM = datetime(2020, 1, 1, tzinfo=UTC).timestamp()  # what says less has none yet
 _PRIVATE = 0o600  # readings are not for everybody on the machine
 _FLAGS = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -32,8 +35,8 @@ class Rotation:
 class RotatingFile:
     """Opened when something is written, closed after a failure; not thread-safe.
 
-    A file put aside is called `<name>.<UTC time>`. Nobody else may write to the file: it is locked. Whoever moves or
-    removes it (logrotate) gets a new one begun.
+    A file put aside is called `<name>.<UTC time>`, and comes behind the older ones, also when the clock goes back.
+    Nobody else may write to the file: it is locked. Whoever moves or removes it (logrotate) gets a new one begun.
     """
 
     def __init__(self, path: Path, rotation: Rotation, clock: Clock, *, fsync: bool = False) -> None:
@@ -42,6 +45,8 @@ class RotatingFile:
         self._descriptor: int | None = None
         self._size = 0
         self._began = 0.0  # Unix time
+        self._is_ours = False  # begun by this process
+        self._offset = 0.0  # of Unix time to the monotonic one, when `_began` was taken
 
     def append(self, lines: Sequence[bytes]) -> None:
         """Write them all (each ends with a line break). Raises OSError; then no part of a line is left."""
@@ -75,7 +80,7 @@ class RotatingFile:
 
     def _append(self, text: bytes) -> None:
         descriptor = self._open()
-        if self._size and self._is_due(len(text)):
+        if self._size and self._is_due(len(text), descriptor):
             self._put_aside(descriptor)
             descriptor = self._open()
         try:
@@ -88,10 +93,23 @@ class RotatingFile:
             raise
         self._size += len(text)
 
-    def _is_due(self, more: int) -> bool:
+    def _is_due(self, more: int, descriptor: int) -> bool:
         rotation = self._rotation
-        is_large = 0 < rotation.size_bytes < self._size + more
-        return is_large or 0 < rotation.age_s <= self._clock.now().timestamp() - self._began
+        if 0 < rotation.size_bytes < self._size + more:
+            return True
+        self._follow_clock(descriptor)
+        return 0 < rotation.age_s <= self._clock.now().timestamp() - self._began
+
+    def _follow_clock(self, descriptor: int) -> None:
+        """One that was set meanwhile (at a start without a network it is far in the past) makes no file old."""
+        offset = self._offset_now()
+        moved_s = offset - self._offset
+        if abs(moved_s) > _MOVED_S:
+            self._began = self._began + moved_s if self._is_ours else self._beginning(descriptor)
+            self._offset = offset
+
+    def _offset_now(self) -> float:
+        return self._clock.now().timestamp() - self._clock.monotonic()
 
     def _open(self) -> int:
         if self._descriptor is not None and self._is_still_there(self._descriptor):
@@ -106,6 +124,7 @@ class RotatingFile:
         except BlockingIOError:
             raise OSError(errno.EBUSY, "another process or output writes to it") from None
         self._size = os.fstat(descriptor).st_size
+        self._is_ours, self._offset = not self._size, self._offset_now()
         self._began = self._beginning(descriptor)
         if self._size and os.pread(descriptor, 1, self._size - 1) != b"\n":
             self._size += os.write(descriptor, b"\n")  # whoever wrote before was killed in a line
@@ -130,30 +149,30 @@ class RotatingFile:
         if found is None:
             return now
         try:
-            return min(now, datetime.fromisoformat(found[1].decode()).timestamp())
-        except ValueError:
+            first = datetime.fromisoformat(found[1].decode()).timestamp()
+        except (ValueError, OverflowError):
             return now
+        return first if _CLOCKS_ARE_SET_FROM <= first <= now else now
 
     def _put_aside(self, descriptor: int) -> None:
         if self._fsync:
             os.fsync(descriptor)
-        self.path.rename(self._name_aside())
+        stamps = self._stamps_aside()
+        stamps.append(stamp_after(stamps, self._clock.now()))
+        self.path.rename(self._aside(stamps[-1]))
         self.close()
-        aside = sorted(
-            each
-            for each in self.path.parent.iterdir()
-            if each.name.startswith(self.path.name) and _ASIDE.fullmatch(each.name[len(self.path.name) :])
-        )
-        for old in aside[: max(0, len(aside) - self._rotation.keep)]:
-            old.unlink(missing_ok=True)
+        for old in stamps[: max(0, len(stamps) - self._rotation.keep)]:
+            self._aside(old).unlink(missing_ok=True)
 
-    def _name_aside(self) -> Path:
-        moment = self._clock.now().astimezone(UTC)
-        while True:
-            found = self.path.with_name(f"{self.path.name}.{moment:%Y%m%dT%H%M%S.%f}Z")
-            if not found.exists():
-                return found
-            moment += timedelta(microseconds=1)
+    def _stamps_aside(self) -> list[str]:
+        """Of the files put aside, the oldest first."""
+        start = f"{self.path.name}."
+        names = (each.name for each in self.path.parent.iterdir())
+        stamps = (name.removeprefix(start) for name in names if name.startswith(start))
+        return sorted(each for each in stamps if _STAMP.fullmatch(each))
+
+    def _aside(self, stamp: str) -> Path:
+        return self.path.with_name(f"{self.path.name}.{stamp}")
 
 
 def _fsync_folder(folder: Path) -> None:

@@ -59,8 +59,11 @@ class Feed:
 
     def journal(self) -> list[dict[str, Any]]:
         """Every entry's body, its id in it."""
-        page = self.aggregator.board.since_with_journal(None, None)[1]
-        return [{**(each := json.loads(text))["entry"], "id": each["id"]} for text in page.texts]
+        texts: list[str] = []
+        position: str | None = None
+        while (page := self.aggregator.board.since_with_journal(None, position)[1]).texts:
+            texts, position = [*texts, *page.texts], page.position
+        return [{**(each := json.loads(text))["entry"], "id": each["id"]} for text in texts]
 
 
 @contextmanager

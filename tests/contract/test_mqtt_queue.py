@@ -245,7 +245,9 @@ def test_a_full_queue_loses_the_oldest_counts_them_and_says_so(broker: Mosquitto
         found = figures(hub)
         assert (found["depth"], found["dropping"]) == (10, True)
         eventually(lambda: "queue is full, its oldest entries are dropped" in hub.log)
-        assert "queue mqtt is full: 4 entries are lost, 10 wait" in health._queues(hub.instance_id)
+        assert "queue mqtt is full: 4 entries are lost (events: 4), 10 wait" in health._queues(
+            hub.instance_id
+        )
         relay.mend()
         eventually(lambda: len(words(hub)) >= 10, 30)
         assert words(hub) == yard.told[4:]

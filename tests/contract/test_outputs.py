@@ -287,6 +287,18 @@ def test_a_database_that_is_too_slow_for_a_batch_gets_fewer_at_once_and_more_aga
     eventually(is_whole_again, 60)
 
 
+def test_a_database_that_is_quick_to_refuse_is_not_asked_for_more_at_once(influx2: Influx2) -> None:
+    its = sink(influx2, batch_size=16, timeout_s=0.5)
+    influx2.most = 8
+    with pytest.raises(NotTakenError, match="no answer"):
+        its.send(readings(16))
+    influx2.most, influx2.always = 16, Answer(503, {"message": "busy"})
+    for _ in range(10):
+        with pytest.raises(NotTakenError):
+            its.send(readings(its.batching.size))
+    assert its.batching.size <= 8
+
+
 def test_a_demos_point_says_so_in_a_tag(influx2: Influx2) -> None:
     sink(influx2).send([message(7, {"value": 21}, extra={"emulated": True}), message(8, {"value": 21})])
     (write,) = influx2.writes

@@ -6,9 +6,11 @@ import json
 import os
 import resource
 import signal
+import sqlite3
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -18,13 +20,21 @@ import pytest
 
 from sensor_hub import runtime
 from sensor_hub.clock import system_clock
-from sensor_hub.outputs.follower import QUEUE
+from sensor_hub.config.model import OutputConfig
+from sensor_hub.outputs import follower
+from sensor_hub.outputs.counts import CountedQueue
+from sensor_hub.outputs.delivery import Delivery
+from sensor_hub.outputs.follower import QUEUE, FollowerSetup, item_of, message_of
 from sensor_hub.outputs.followers import Followers
+from sensor_hub.outputs.json_lines import JsonLines
+from sensor_hub.readings import Entry, Quality, Reading, Snapshot, Status
 from sensor_hub.store import Store, path_for
+from sensor_hub.store_file import Item
 from tests.contract.feed import Feed, feed, sensor
 from tests.influx import free_ports
 from tests.support import eventually
 
+NOON = datetime.fromisoformat("2026-03-01T12:00:00+00:00")
 PARALLELISM = ["process", "thread"]
 THREE = [sensor("cellar"), sensor("attic", bridge=["files", "mqtt"]), sensor("garage", bridge=["mqtt"])]
 
@@ -236,6 +246,76 @@ def test_what_was_counted_and_what_waits_is_shown_while_its_process_is_deaf_or_b
 
 
 KIB = 1024
+
+
+def test_one_that_hangs_is_ended_and_has_every_reading(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follower, "HUNG_AFTER_S", 10.0)  # it says that it lives every 5 s
+    running = begin(files("process"))
+    running.feed.says("cellar", {"value": 0})
+    eventually(lambda: running.values("files") == [0], 30)
+    os.kill(running.report("files")["pid"], signal.SIGSTOP)
+    running.feed.says("cellar", {"value": 1})
+    eventually(lambda: running.report("files")["restarts"] >= 1, 60)
+    eventually(lambda: 1 in running.values("files"), 60)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("device_id", "CAST(x'FF64' AS TEXT)"),
+        ("payload", "NULL"),
+        ("payload", "12"),
+        ("payload", "CAST('{}' AS BLOB)"),
+        ("payload", """CAST('{"id":"zz"}' AS BLOB)"""),
+        ("timestamp", "'noon'"),
+        ("timestamp", "'2026-03-01T12:00:00'"),
+        ("at", "'noon'"),
+    ],
+)
+def test_a_reading_that_a_flipped_bit_spoilt_in_the_queue_stops_no_other(
+    tmp_path: Path, column: str, value: str
+) -> None:
+    path, clock = tmp_path / "files.sqlite3", system_clock()
+    with ExitStack() as stack:
+        entries = [Entry(f"0123456789ab-{number}", NOON, read(number)) for number in range(9)]
+        with_five_spoilt(path, [item_of(each, "bus0") for each in entries], column, value)
+        store = Store(path, clock)
+        store.start()
+        stack.callback(store.close, 30)
+        counted = CountedQueue(store.queue(QUEUE))
+        output = OutputConfig("files", "json_lines", "outputs.files", {})
+        setup = FollowerSetup(output, "hub", "http://127.0.0.1:1", {}, {}, path)
+        delivery = Delivery(
+            "files", JsonLines(output, "hub", tmp_path), counted, partial(message_of, setup=setup), clock
+        )
+        stopping = threading.Event()
+        thread = threading.Thread(target=delivery.run, args=(stopping, lambda: 0.5), daemon=True)
+        thread.start()
+        stack.callback(thread.join, 30)
+        stack.callback(delivery.wake)
+        stack.callback(stopping.set)
+        eventually(lambda: counted.queue.figures().depth == 0, 30)
+        lost = counted.queue.figures().dropped + counted.counts.refused
+        assert (counted.counts.sent, lost) == ((9, 0) if column == "at" else (8, 1))
+    lines = [
+        json.loads(line)["data"]["value"] for line in (tmp_path / "files.jsonl").read_text().splitlines()
+    ]
+    assert lines == [number for number in range(9) if number != 5 or column == "at"]
+
+
+def with_five_spoilt(path: Path, items: list[Item], column: str, value: str) -> None:
+    store = Store(path, system_clock())
+    store.start()
+    ids = store.queue(QUEUE).put(items)
+    store.close(30)
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(f'UPDATE "q_{QUEUE}" SET {column} = {value} WHERE id = ?', (ids[5],))
+
+
+def read(value: float) -> Snapshot:
+    return Snapshot(
+        "cellar", "generic", Status.ONLINE, Reading({"value": value}, NOON), None, Quality.GOOD, {}
+    )
 
 
 def test_on_a_disk_that_is_full_and_has_room_again_every_reading_is_written_once(begin: Begin) -> None:

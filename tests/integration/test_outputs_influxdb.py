@@ -10,16 +10,11 @@ from uuid import uuid4
 
 import pytest
 
-from sensor_hub.clock import system_clock
 from sensor_hub.config.model import OutputConfig
-from sensor_hub.outputs.followers import Followers
 from sensor_hub.outputs.influxdb import InfluxDb
 from sensor_hub.outputs.sink import NO_INFO, Message, NotTakenError
 from sensor_hub.readings import Json
-from tests.contract.feed import feed, sensor
 from tests.influx import Influx, needs_influxd
-from tests.integration.outage import Speaking, times_of_points
-from tests.support import eventually
 
 pytestmark = needs_influxd
 
@@ -158,6 +153,21 @@ def test_a_missing_database_is_said_and_nothing_is_lost_until_it_is_there(influx
     influx.query(f'DROP DATABASE "{name}"')
 
 
+def test_a_wrong_retention_policy_is_said_and_costs_nothing(influx: Influx, database: str) -> None:
+    with pytest.raises(NotTakenError, match="no such retention policy in the database: .*not found: nope"):
+        sink(influx, database, retention_policy="nope").send([message(1, {"value": 1})])
+
+
+def test_points_that_the_database_cannot_read_are_left_out_however_much_it_says_of_them(
+    influx: Influx, database: str
+) -> None:
+    bad = [message(number, {"value": 1}, device_id="x" * 70_000) for number in range(3)]  # a key has 64 KiB
+    refused = sink(influx, database).send([*bad, message(3, {"value": 3})])
+    assert refused is not None
+    assert refused.count == 3
+    assert [row["value"] for row in influx.query("SELECT value FROM temperature", database)] == [3]
+
+
 @pytest.mark.parametrize("limit", ["max-series-per-database", "max-values-per-tag"])
 def test_a_limit_of_the_database_costs_no_reading_and_all_are_there_when_it_is_raised(
     tmp_path: Path, limit: str
@@ -188,48 +198,3 @@ def test_wrong_credentials_are_said_and_right_ones_work(tmp_path: Path) -> None:
             sink(guarded, "db", username="root", password="secret").send([message(1, {"value": 1})]) is None
         )
         assert len(guarded.query("SELECT value FROM temperature", "db")) == 1
-
-
-# -- the whole way -------------------------------------------------------------------------------------------------
-
-
-def test_after_an_outage_every_single_reading_is_there_once_with_its_own_time(tmp_path: Path) -> None:
-    with Influx(tmp_path / "influx") as its_influx:
-        database = its_influx.database("db")
-        options = {"url": its_influx.url, "database": database, "batch_age_s": 0.2, "batch_size": 200}
-        outputs = {"history": {"type": "influxdb", **options}}
-        sensors = [sensor(f"d{number}") for number in range(10)]
-
-        def count() -> int:
-            return len(times_of_points(its_influx))
-
-        with feed(tmp_path, outputs, sensors) as its_feed:
-            followers = Followers(its_feed.hub, system_clock())
-            followers.start()
-            speaking = Speaking(its_feed, 10, 0.005)
-            try:
-                eventually(lambda: count() > 100, 60)
-                its_influx.stop()
-                before = speaking.said
-                eventually(lambda: speaking.said > before + 600, 60)
-                eventually(lambda: followers.report()["history"]["state"] == "failing", 30)
-                assert "not reachable" in str(followers.report()["history"]["problem"])
-                its_influx.start()
-                before = speaking.said
-                eventually(lambda: speaking.said > before + 200, 60)
-                speaking.stop()
-                eventually(lambda: count() == speaking.said, 60)
-                eventually(lambda: followers.report()["history"].get("sent") == speaking.said, 60)
-                report = followers.report()["history"]
-            finally:
-                speaking.stop()
-                followers.join()
-            times = times_of_points(its_influx)
-            assert sorted(times) == list(range(speaking.said))
-            taken = {
-                entry["value"]: datetime.fromisoformat(entry["timestamp"]) for entry in its_feed.journal()
-            }
-            in_time = {number: time // 1_000_000 for number, time in times.items()}
-            assert all(in_time[number] == round(when.timestamp() * 1000) for number, when in taken.items())
-            assert (report["sent"], report["restarts"]) == (speaking.said, 0)
-            assert (report["refused"], report["missed"]) == (0, 0)

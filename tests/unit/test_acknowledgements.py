@@ -86,3 +86,16 @@ def test_a_slow_broker_that_acknowledges_is_not_stuck(broker: Acknowledgements) 
 def test_a_message_that_was_lost_with_its_connection_is_not_waited_for(broker: Acknowledgements) -> None:
     sent(broker, 1).rc = MQTT_ERR_CONN_LOST
     assert broker.backlog(2) == 0
+
+
+def test_what_is_acknowledged_behind_one_that_never_is_is_no_backlog(broker: Acknowledgements) -> None:
+    stuck = sent(broker, 1)
+    infos = [sent(broker, 1) for _ in range(10_001)]
+    assert broker.backlog(2) == 10_002
+    for info in infos[1:]:
+        info._set_as_published()
+    assert broker.backlog(4) == 2
+    assert broker.is_stuck(2 + STUCK_S)  # that of the first is none the less owed
+    infos[0]._set_as_published()
+    stuck._set_as_published()
+    assert broker.backlog(5 + STUCK_S) == 0

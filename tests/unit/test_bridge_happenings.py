@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from sensor_hub import wire
-from sensor_hub.bridge.happenings import OLD_NEWS_S, Happenings
+from sensor_hub.bridge.happenings import Happenings
 from sensor_hub.bridge.outbox import ERROR_GOES_ON
 from sensor_hub.config import load
 from sensor_hub.journal import News
@@ -45,11 +45,11 @@ class World:
         at = self.time.now() - timedelta(seconds=ago_s)
         return Entry(f"{GENERATION}-{next(self._numbers)}", at, self.snapshot(motion, code, at))
 
-    def news(self, *entries: Entry, board: Snapshot | None = None) -> list[Item]:
+    def news(self, *entries: Entry, board: Snapshot | None = None, is_behind: bool = False) -> list[Item]:
         """Of these entries and what the board has after them."""
         mark = entries[-1].id if entries else ""
         changes = [board] if board else [entries[-1].snapshot] if entries else []
-        return self.happenings.news(News(changes, entries, mark=mark))
+        return self.happenings.news(News(changes, entries, mark=mark, is_behind=is_behind))
 
     def followed(self) -> World:
         """Past its beginning: what there was is known."""
@@ -105,18 +105,24 @@ def test_a_first_reading_is_an_event_when_it_has_motion(
 
 def test_without_a_mark_what_the_journal_has_from_before_is_no_news(world: World) -> None:
     old = [world.entry(motion, ago_s=60) for motion in (True, False, True)]
-    assert words(world.news(*old, board=world.snapshot(False))) == []
+    assert words(world.news(*old, board=world.snapshot(False), is_behind=True)) == []
     assert words(world.news(world.entry(True, ago_s=30), board=world.snapshot(False))) == []
-    world.time.advance(1)
     assert words(world.news(world.entry(True))) == ["motion_detected"]
 
 
-def test_a_clock_that_is_set_back_silences_nothing_for_long(world: World) -> None:
+def test_while_it_reads_what_there_was_the_board_tells_what_changes(world: World) -> None:
+    old = [world.entry(motion, ago_s=60) for motion in (True, False, True)]
+    assert words(world.news(*old, board=world.snapshot(True), is_behind=True)) == ["motion_detected"]
+    assert words(world.news(world.entry(False), is_behind=True)) == ["motion_cleared"]
+    assert words(world.news(world.entry(True))) == ["motion_detected"]
+    assert words(world.news(world.entry(False))) == ["motion_cleared"]
+
+
+def test_a_clock_that_is_set_back_silences_nothing(world: World) -> None:
     world.followed()
     world.time.set_wall(-7200)
-    assert words(world.news(world.entry(True))) == []
-    world.time.advance(OLD_NEWS_S + 1)
     assert words(world.news(world.entry(True))) == ["motion_detected"]
+    assert words(world.news(world.entry(False))) == ["motion_cleared"]
 
 
 def test_what_happened_between_a_mark_and_a_restart_is_told_once(world: World, tmp_path: Path) -> None:
@@ -131,7 +137,7 @@ def test_what_happened_between_a_mark_and_a_restart_is_told_once(world: World, t
 
 def test_what_was_no_news_before_a_restart_is_none_after_it(world: World, tmp_path: Path) -> None:
     old = [world.entry(motion, ago_s=60) for motion in (True, False, True)]
-    assert words(world.news(old[0], board=world.snapshot(False))) == []
+    assert words(world.news(old[0], board=world.snapshot(False), is_behind=True)) == []
     again = World(tmp_path, world.happenings.mark(), world.time)
     assert words(again.news(*old[1:], board=world.snapshot(False))) == []
     world.time.advance(1)
@@ -148,7 +154,9 @@ def test_after_a_restart_the_board_repeats_no_event_that_the_journal_tells(
     assert words(again.news(again.entry(True))) == ["motion_detected"]
 
 
-@pytest.mark.parametrize("mark", ["", "{", "[]", '{"had": 1}', '{"told": {}}', '{"had": "", "from": "noon"}'])
+@pytest.mark.parametrize(
+    "mark", ["", "{", "[]", '{"had": 1}', '{"told": {}}', '{"had": "", "is_behind": false}']
+)
 def test_a_mark_that_says_nothing_is_none(tmp_path: Path, mark: str) -> None:
     world = World(tmp_path, mark)
     assert world.had == ""

@@ -16,12 +16,12 @@ from sensor_hub.bridge.outbox import (
     ERROR_GOES_ON,
     EVENTS,
     GROUP_ANSWER,
-    PROCESS,
     TELEMETRY_SHARE,
     WINDOW,
     Outbox,
 )
 from sensor_hub.config import load
+from sensor_hub.config.model import BRIDGE
 from sensor_hub.outputs.base import Message
 from sensor_hub.outputs.topics import Topics
 from sensor_hub.store import Store, path_for
@@ -39,6 +39,7 @@ class Receiver:
 
     def __init__(self) -> None:
         self.connected, self.room = True, 1_000_000
+        self.asked = 0
         self.sent: list[Message] = []
         self._numbers = count(1)
         self._owed: list[int] = []
@@ -51,6 +52,7 @@ class Receiver:
     def hand_over(self, message: Message) -> int | None:
         if "+" in message.topic:
             raise ValueError("Publish topic cannot contain wildcards.")
+        self.asked += 1
         if self.room == 0:
             return None
         self.room -= 1
@@ -94,7 +96,7 @@ class World:
         return self
 
     def depth_is(self, depth: int) -> bool:
-        return self.outbox.figures()["depth"] == depth
+        return self.outbox.figures(0)["depth"] == depth
 
     def end(self) -> None:
         self.outbox.stop()
@@ -177,12 +179,12 @@ def test_nothing_is_sent_without_a_connection_and_in_order_when_it_is_back(world
 @pytest.mark.parametrize("room", [0, 1, 2, 3])
 def test_what_the_output_has_no_room_for_is_sent_later_once(world: World, room: int) -> None:
     world.receiver.room = room
-    world.put("{1}", "{2}", kind="event")
+    world.put('{"n":1}', '{"n":2}', kind="event")
     eventually(lambda: len(world.receiver.sent) == room)
     world.receiver.room = 1_000_000
     world.outbox.look()
     eventually(lambda: len(world.receiver.sent) == 4)
-    assert [text[:2] for text in world.receiver.payloads()] == ["{1", "{1", "{2", "{2"]
+    assert [text[5] for text in world.receiver.payloads()] == ["1", "1", "2", "2"]
 
 
 def test_what_was_not_acknowledged_is_sent_by_the_next_life_with_the_mark(
@@ -206,18 +208,34 @@ def test_an_answer_is_sent_until_it_is_too_old_and_an_event_however_old_it_is(
     world: World, time: ManualClock
 ) -> None:
     world.receiver.connected = False
-    world.put("{1}", kind=ANSWER)
-    world.put("{2}", kind=GROUP_ANSWER)
-    world.put("{3}", kind="telemetry")
+    world.put('{"n":1}', kind=ANSWER)
+    world.put('{"n":2}', kind=GROUP_ANSWER)
+    world.put('{"n":3}', kind="telemetry")
     time.advance(ANSWER_EXPIRES_S / 2)
-    world.put("{4}", kind=ANSWER)
+    world.put('{"n":4}', kind=ANSWER)
     time.advance(ANSWER_EXPIRES_S / 2 + 1)
+    world.written()
     with capture_logs() as lines:
         world.receiver.connected = True
         world.outbox.look()
-        eventually(lambda: world.receiver.payloads() == ["{4}", "{3}"])
-    assert world.outbox.figures()["expired"] == 2
+        eventually(lambda: world.receiver.payloads() == ['{"n":4}', '{"n":3}'])
+    assert world.outbox.figures(0)["expired"] == 2
     assert [line["event"] for line in lines] == ["an answer is too old to be sent"]
+    world.receiver.acknowledge()
+    eventually(lambda: world.depth_is(0))
+
+
+def test_an_answer_that_the_output_did_not_take_grows_too_old_like_any_other(
+    world: World, time: ManualClock
+) -> None:
+    world.receiver.room = 0
+    world.put('{"n":1}', kind=ANSWER)
+    eventually(lambda: world.receiver.asked)
+    time.advance(ANSWER_EXPIRES_S + 1)
+    world.receiver.room = 1_000_000
+    world.put("2")
+    eventually(lambda: "2" in world.receiver.payloads())
+    assert (world.receiver.payloads(), world.outbox.figures(0)["expired"]) == (["2"], 1)
     world.receiver.acknowledge()
     eventually(lambda: world.depth_is(0))
 
@@ -230,6 +248,31 @@ def test_an_entry_that_can_never_be_sent_stops_no_other(world: World) -> None:
     assert [line["event"] for line in lines] == ["an entry of the queue cannot be sent"]
     world.receiver.acknowledge()
     eventually(lambda: world.depth_is(0))
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [
+        ("event", b"12"),
+        ("event", b"{}}"),
+        ("error", b'{"a":1'),
+        ("telemetry", b""),
+        (ANSWER, b'{"a":"\xff"}'),
+        ("erros", b"{}"),
+        ("", b"{}"),
+    ],
+)
+def test_an_entry_that_a_flipped_bit_spoilt_is_not_sent_and_counts_as_dropped(
+    world: World, kind: str, payload: bytes
+) -> None:
+    with capture_logs() as lines:
+        world.outbox.put([Item("d", AT, kind, payload), Item("d", AT, kind, payload)])
+        world.put("1", kind="telemetry")
+        eventually(lambda: world.receiver.payloads() == ["1"])
+    assert [line["event"] for line in lines] == ["an entry of the queue cannot be sent"]
+    world.receiver.acknowledge()
+    eventually(lambda: world.depth_is(0))
+    assert world.outbox.figures(0)["dropped"] == 2
 
 
 # -- three queues
@@ -272,17 +315,18 @@ def test_telemetry_that_is_too_much_pushes_no_event_out(tmp_path: Path, time: Ma
         world.receiver.connected = False
         world.put("0", "1")
         for number in range(100):
-            world.put(f"t{number}", kind="telemetry")
-        world.put("{a}", kind=ANSWER)
+            world.put(f"1{number:02}", kind="telemetry")
+        world.put('{"a":1}', kind=ANSWER)
         world.written()
-        figures, share = world.outbox.figures(), most // TELEMETRY_SHARE
+        figures, share = world.outbox.figures(0), most // TELEMETRY_SHARE
         assert (figures["depth"], figures["dropped"], figures["dropping"]) == (3 + share, 100 - share, True)
+        assert figures["dropped_of"] == {"telemetry": 100 - share}
         world.receiver.connected = True
         world.outbox.look()
         eventually(lambda: len(world.receiver.sent) == WINDOW)
         world.receiver.acknowledge()
-        latest = [f"t{number}" for number in range(100 - share, 100)]
-        eventually(lambda: world.receiver.payloads() == ["{a}", "0", "1", *latest])
+        latest = [f"1{number:02}" for number in range(100 - share, 100)]
+        eventually(lambda: world.receiver.payloads() == ['{"a":1}', "0", "1", *latest])
     finally:
         world.end()
 
@@ -291,10 +335,10 @@ def test_what_a_version_with_one_queue_left_is_sent_in_its_order_and_its_mark_ho
     tmp_path: Path, time: ManualClock
 ) -> None:
     world = World(tmp_path, time)
-    store = Store(path_for(world.hub, PROCESS), time.clock)
+    store = Store(path_for(world.hub, BRIDGE), time.clock)
     store.start()
     kinds = ("event", "telemetry", ANSWER, "error")
-    store.queue(EVENTS).put([Item("d", AT, kind, f'{{"{kind}"}}'.encode()) for kind in kinds], "here")
+    store.queue(EVENTS).put([Item("d", AT, kind, f'{{"a":"{kind}"}}'.encode()) for kind in kinds], "here")
     store.close(30)
     world.start()
     try:
@@ -325,6 +369,8 @@ def test_what_cannot_wait_takes_along_what_can_in_one_commit(
         world.put(str(number), kind="telemetry", mark=f"mark {number}")
         world.put(str(number), kind=ERROR_GOES_ON, mark=f"mark {number}")
         world.outbox.look()
+    assert not world.outbox._store._urgent  # nothing of this is in a hurry
+    assert commits == []
     world.put("{}", kind=kind)
     eventually(lambda: len(world.receiver.sent) == WINDOW)
     assert len(commits) == 1
@@ -348,10 +394,43 @@ def test_the_figures_are_those_of_all_queues_together(world: World, time: Manual
     time.advance(5)
     world.put("2")
     world.put("3", kind=ANSWER)
-    world.outbox.missed = 7
     world.written()
-    figures = world.outbox.figures()
+    figures = world.outbox.figures(7)
     size = sum(Item("d", AT, kind, b"1").size for kind in ("telemetry", "error", ANSWER))
     assert (figures["depth"], figures["bytes"], figures["oldest_s"]) == (3, size, 5.0)
     assert (figures["dropped"], figures["expired"], figures["missed"]) == (0, 0, 7)
-    assert (figures["dropping"], figures["on_disk"]) == (False, True)
+    assert (figures["dropping"], figures["on_disk"], figures["dropped_of"]) == (False, True, {})
+
+
+def test_the_last_acknowledgements_are_written_down_whatever_else_goes_wrong_at_the_end(
+    tmp_path: Path, time: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path, time).start()
+    world.put("1", "2")
+    eventually(lambda: len(world.receiver.sent) == 2)
+    world.receiver.acknowledge(1)
+    eventually(lambda: world.depth_is(1))
+    world.outbox.stop()
+    world.outbox._store._commit_s = 3600.0
+
+    def fail(_number: int) -> bool:
+        raise RuntimeError("dictionary changed size during iteration")
+
+    monkeypatch.setattr(world.receiver, "confirms", fail)
+    world.receiver.acknowledge()
+    with pytest.raises(RuntimeError):
+        world.outbox.close()
+    store = Store(path_for(world.hub, BRIDGE), time.clock)
+    store.start()
+    try:
+        assert store.problem == ""
+        assert [each.item.payload for each in store.queue(EVENTS).peek()] == [b"2"]
+    finally:
+        store.close(30)
+
+
+def test_an_acknowledgement_of_which_the_other_thread_took_note_is_none_at_the_end(world: World) -> None:
+    world.outbox.stop()
+    world.outbox._claimed[7] = None
+    world.outbox._take_acknowledgements(0.0)
+    assert world.outbox._claimed == {}

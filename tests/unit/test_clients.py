@@ -12,7 +12,7 @@ import pytest
 from flask import Response
 from werkzeug.serving import make_server
 
-from sensor_hub import clients, threads
+from sensor_hub import clients, journal, threads
 from sensor_hub.board import Board
 from sensor_hub.clients import CONNECTIONS, HandlerClient
 from sensor_hub.clock import system_clock
@@ -140,6 +140,27 @@ def following(serving: Serving) -> Iterator[Following]:
     eventually(lambda: follower.news)
     yield follower
     follower.stop()
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "answers"),
+    [("ANSWER_ENTRIES", 2, [True, False]), ("ANSWER_CHARS", 1, [True] * 3)],
+)
+def test_a_follower_learns_whether_it_has_had_what_there_was_at_its_beginning(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch, limit: str, most: int, answers: list[bool]
+) -> None:
+    monkeypatch.setattr(journal, limit, most)
+    monkeypatch.setattr(clients, limit, most)
+    serving.put(1.0, 2.0, 3.0)
+    follower = Following(serving)
+    try:
+        eventually(lambda: follower.values() == [1.0, 2.0, 3.0])
+        assert [news.is_behind for news in follower.news] == answers
+        serving.put(4.0)
+        eventually(lambda: follower.values()[-1] == 4.0)
+        assert [news.is_behind for news in follower.news if news.entries][-1] == answers[-1]
+    finally:
+        follower.stop()
 
 
 def test_a_follower_of_everything_gets_every_entry_and_the_latest_of_each_device(

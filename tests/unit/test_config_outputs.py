@@ -150,6 +150,12 @@ def test_every_problem_is_found_at_once_each_with_its_path(tmp_path: Path) -> No
             "must be printable ASCII without spaces",
         ),
         ({"tags": {"time": "x"}}, ".tags", "'time' cannot be a tag's name"),
+        (
+            {"tags": {"a b": "x", "c": "{device_id}", "a\tb": "y"}},
+            ".tags",
+            "'a b' and 'a\\tb' are the same name",
+        ),
+        ({"tags": {"a\\b": "{device_id}", "a_b": "y"}}, ".tags", "'a\\\\b' and 'a_b' are the same name"),
         ({"tags": {"site": "North"}}, "", "{device_id} must stand in measurement or in a tag"),
         ({"measurement": "a{b"}, ".measurement", "a brace stands for a placeholder only"),
         ({"precision": "m"}, ".precision", "must be one of ns, us, ms, s"),
@@ -168,10 +174,55 @@ def test_a_bad_option_of_influxdb_is_named(
 
 @pytest.mark.parametrize(
     ("options", "path"),
-    [({"path": "a/"}, ".path"), ({"path": "-", "keep": 1}, ".keep"), ({"path": 5}, ".path")],
+    [
+        ({"path": "a/"}, ".path"),
+        ({"path": "-", "keep": 1}, ".keep"),
+        ({"path": 5}, ".path"),
+        ({"path": "history.sqlite3"}, ".path"),
+        ({"path": "/data/x/mqtt-bridge.SQLite3-wal"}, ".path"),
+        ({"path": "../x/lines.sqlite3-shm"}, ".path"),
+        ({"path": "a.sqlite3.damaged-20260301T120000.000000Z"}, ".path"),
+    ],
 )
 def test_a_bad_option_of_json_lines_is_named(tmp_path: Path, options: dict[str, Any], path: str) -> None:
     assert list(problems(tmp_path, [{**LINES, **options}])) == [f"config.outputs[0]{path}"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"path": "same.jsonl"}, {"path": "sub/../same.jsonl"}),
+        ({}, {"path": "one.jsonl"}),
+        ({"path": " "}, {"path": " {data}/x/one.jsonl "}),
+        ({"path": "{data}/link/some"}, {"path": "{data}/some"}),
+    ],
+)
+def test_two_outputs_do_not_write_to_one_file_and_both_are_named(
+    tmp_path: Path, one: dict[str, str], other: dict[str, str]
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "link").symlink_to(data)
+    given = [
+        {"type": "json_lines", "output_id": name}
+        | {key: text.replace("{data}", str(data)) for key, text in options.items()}
+        for name, options in {"one": one, "other": other}.items()
+    ]
+    (found,) = problems(tmp_path, given).items()
+    assert found[0] == "config.outputs[1].path"
+    assert found[1].startswith(f"'one' (config.outputs[0]) writes to {data}/")
+    assert problems(tmp_path, [given[0], {**given[1], "enabled": False}]) == {}
+    assert problems(tmp_path, [given[0], {**given[1], "path": "elsewhere.jsonl"}]) == {}
+
+
+def test_any_number_of_outputs_write_to_stdout(tmp_path: Path) -> None:
+    assert problems(tmp_path, [{**LINES, "path": "-"}, {**LINES, "output_id": "b", "path": "-"}]) == {}
+
+
+def test_a_link_to_a_queue_is_no_file_for_lines(tmp_path: Path) -> None:
+    (tmp_path / "here").symlink_to("history.sqlite3")
+    found = problems(tmp_path, [{**LINES, "path": str(tmp_path / "here")}])
+    assert found == {"config.outputs[0].path": f"{tmp_path}/history.sqlite3 is a queue's file"}
 
 
 def test_secrets_are_in_no_message_and_no_repr(tmp_path: Path) -> None:

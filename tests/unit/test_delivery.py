@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
-from sensor_hub.clock import system_clock
+from sensor_hub.clock import Clock, system_clock
 from sensor_hub.config.model import OutputConfig
 from sensor_hub.config.options import Settings
 from sensor_hub.journal import Had
@@ -77,12 +78,18 @@ def put(queue: Queue, *words: object) -> None:
     assert queue.flush(30)
 
 
+def in_minutes() -> Clock:
+    """A clock whose every look at it is a minute and a second after the last."""
+    looks = count()
+    return Clock(system_clock().now, lambda: 61.0 * next(looks))
+
+
 class Running:
     """A delivery in a thread."""
 
-    def __init__(self, sink: Scripted, queue: Queue) -> None:
+    def __init__(self, sink: Scripted, queue: Queue, clock: Clock | None = None) -> None:
         self.stop = threading.Event()
-        self.delivery = Delivery("history", sink, CountedQueue(queue), read, system_clock())
+        self.delivery = Delivery("history", sink, CountedQueue(queue), read, clock or system_clock())
         self.thread = threading.Thread(target=self.delivery.run, args=(self.stop, lambda: 0.5))
         self.thread.start()
 
@@ -151,6 +158,16 @@ def test_what_is_refused_for_good_is_counted_and_not_sent_again(queue: Queue) ->
     assert (len(sink.batches), delivery.report("").counts) == (1, Counts(sent=1, refused=2))
 
 
+def test_a_receiver_that_refuses_more_than_it_was_sent_refused_all_of_it(queue: Queue) -> None:
+    sink = Scripted(Batching(10, 0.0))
+    sink.answers = [Refused(7, "unable to parse 'it'")]
+    put(queue, *range(3))
+    with Running(sink, queue) as delivery:
+        eventually(lambda: queue.figures().depth == 0)
+    assert delivery.report("").counts == Counts(sent=0, refused=3)
+    assert CountedQueue(queue).counts == Counts(sent=0, refused=3)
+
+
 def test_an_entry_that_cannot_be_read_is_dropped_and_stops_nothing(queue: Queue) -> None:
     sink = Scripted(Batching(10, 0.0))
     put(queue, 0, "nonsense", 2)
@@ -174,7 +191,7 @@ def test_a_defect_of_a_sink_loses_nothing_ends_nothing_and_is_told_once_with_its
     sink = Scripted(Batching(10, 0.0))
     sink.answers = [ZeroDivisionError(), ZeroDivisionError(), TypeError(), NotTakenError("away", 3600.0)]
     put(queue, *range(3))
-    with capture_logs() as told, Running(sink, queue) as delivery:
+    with capture_logs() as told, Running(sink, queue, in_minutes()) as delivery:
         eventually(lambda: delivery.report("").problem == "away")
     assert sink.batches == [ids(0, 1, 2)] * 4
     assert [each.item.payload for each in queue.peek()] == [b"0", b"1", b"2"]
@@ -193,13 +210,112 @@ def test_what_the_system_refuses_is_told_in_its_own_words_and_without_a_trace(qu
     sink = Scripted(Batching(10, 0.0))
     sink.answers = [OSError("the CA file is gone"), NotTakenError("away", 3600.0)]
     put(queue, 1)
-    with capture_logs() as told, Running(sink, queue) as delivery:
+    with capture_logs() as told, Running(sink, queue, in_minutes()) as delivery:
         eventually(lambda: delivery.report("").problem == "away")
     said = [(each["event"], each["reason"], "exc_info" in each) for each in told]
     assert said == [
         ("output does not deliver", "the CA file is gone", False),
         ("output does not deliver", "away", False),
     ]
+
+
+# -- what is said of a database that comes and goes -----------------------------------------------------------------
+
+
+class Telling:
+    """A delivery that is driven by hand, and what it said at which second."""
+
+    def __init__(self, queue: Queue) -> None:
+        self.now = 0.0
+        self.sink = Scripted(Batching(10, 0.0))
+        clock = Clock(system_clock().now, lambda: self.now)
+        self.delivery = Delivery("history", self.sink, CountedQueue(queue), read, clock)
+        self.said: list[tuple[float, str]] = []
+        put(queue, 1)
+        self._batch = queue.peek()
+
+    def deliver(self, answer: Exception | None, at: float) -> None:
+        self.now, self.sink.answers = at, [answer]
+        with capture_logs() as told:
+            self.delivery._deliver(self._batch)
+        self.said += [(at, str(each.get("reason", each["event"]))) for each in told]
+
+    def idle(self, at: float) -> None:
+        self.now = at
+        with capture_logs() as told:
+            self.delivery._tell_recovery()
+        self.said += [(at, each["event"]) for each in told]
+
+
+def test_a_database_that_takes_every_other_batch_is_told_of_twice_a_minute(queue: Queue) -> None:
+    its = Telling(queue)
+    for second in range(0, 180, 2):
+        its.deliver(None, second)
+        its.deliver(NotTakenError("busy"), second + 1)
+    assert its.said == [
+        (0, "output delivers"),
+        (1, "busy"),
+        (2, "output delivers"),
+        (61, "busy"),
+        (62, "output delivers"),
+        (121, "busy"),
+        (122, "output delivers"),
+    ]
+
+
+def test_a_reason_with_the_number_of_a_request_is_told_once_a_minute(queue: Queue) -> None:
+    its = Telling(queue)
+    for second in range(130):
+        its.deliver(NotTakenError(f"HTTP 500: request {second}"), second)
+    assert its.said == [(second, f"HTTP 500: request {second}") for second in (0, 60, 120)]
+    assert its.delivery.report("").problem == "HTTP 500: request 129"
+
+
+def test_the_same_reason_is_repeated_every_five_minutes(queue: Queue) -> None:
+    its = Telling(queue)
+    for second in range(0, 901, 10):
+        its.deliver(NotTakenError("away"), second)
+    assert its.said == [(second, "away") for second in (0, 300, 600, 900)]
+
+
+def test_the_logs_last_word_is_true_a_minute_later_also_when_nothing_is_sent_any_more(queue: Queue) -> None:
+    its = Telling(queue)
+    for second, answer in ((0, NotTakenError("away")), (20, None), (61, NotTakenError("away")), (62, None)):
+        its.deliver(answer, second)
+    for second in (79, 81, 200):
+        its.idle(second)
+    assert its.said == [(0, "away"), (20, "output delivers"), (61, "away"), (81, "output delivers")]
+
+
+class Timed(Scripted):
+    """Whose every answer comes at a second of its own."""
+
+    now = 0.0
+
+    def send(self, messages: Sequence[Message]) -> Refused | None:
+        self.now = (0.0, 30.0, 61.0, 62.0)[len(self.batches)]
+        return super().send(messages)
+
+
+def test_one_that_has_nothing_to_send_any_more_tells_that_it_delivers_all_the_same(queue: Queue) -> None:
+    sink = Timed(Batching(1, 0.0))
+    sink.answers = [NotTakenError("away"), None, NotTakenError("away"), None]
+    put(queue, 1, 2)
+    clock = Clock(system_clock().now, lambda: sink.now)
+    with capture_logs() as told, Running(sink, queue, clock):
+        eventually(lambda: queue.figures().depth == 0)
+        assert [each["event"] for each in told].count("output delivers") == 1
+        sink.now = 91.0
+        eventually(lambda: [each["event"] for each in told].count("output delivers") == 2)
+
+
+def test_a_defect_that_comes_and_goes_has_one_trace_a_minute(queue: Queue) -> None:
+    its = Telling(queue)
+    for second in range(0, 120, 2):
+        its.deliver(ZeroDivisionError(), second)
+        its.deliver(None, second + 1)
+    traces = [second for second, said in its.said if said == "output failed unexpectedly"]
+    assert traces == [0, 60]
 
 
 # -- what is counted outlives the process --------------------------------------------------------------------------

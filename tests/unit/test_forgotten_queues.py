@@ -33,11 +33,11 @@ def hub(tmp_path: Path) -> HubConfig:
 
 @pytest.fixture
 def queue_of(hub: HubConfig) -> QueueOf:
-    def write(process: str, readings: int, name: str = QUEUE) -> Path:
+    def write(process: str, readings: int, name: str = QUEUE, mark: str = "0123456789ab-1") -> Path:
         store = Store(path_for(hub, process), system_clock(), 0.01)
         store.start()
         item = Item("a", "2026-03-01T12:00:00.000+00:00", "reading", b"{}")
-        store.queue(name).put([item] * readings, mark="0123456789ab-1")
+        store.queue(name).put([item] * readings, mark=mark)
         store.close(30)
         assert store.path.exists()
         return store.path
@@ -45,14 +45,16 @@ def queue_of(hub: HubConfig) -> QueueOf:
     return write
 
 
-def test_an_empty_one_is_removed_with_its_log(hub: HubConfig, queue_of: QueueOf) -> None:
-    path = queue_of("cloud", 0)
+def test_an_empty_one_is_removed_with_its_log_and_what_it_counted_is_said(
+    hub: HubConfig, queue_of: QueueOf
+) -> None:
+    path = queue_of("cloud", 0, mark="0123456789ab-1 sent=7 refused=3 missed=2 interrupted=1")
     with capture_logs() as told:
         look_after_forgotten(hub)
     assert list(path.parent.iterdir()) == []
-    assert [(each["event"], each["file"]) for each in told] == [
-        ("queue of an output that is gone was empty and is removed", str(path))
-    ]
+    last_word = {"sent": 7, "refused": 3, "missed": 2, "interrupted": 1, "dropped": 0}
+    event = "queue of an output that is gone was empty and is removed"
+    assert told == [{"event": event, "log_level": "info", "file": str(path), **last_word}]
 
 
 def test_one_that_holds_readings_is_kept_and_said(hub: HubConfig, queue_of: QueueOf) -> None:

@@ -117,3 +117,27 @@ def test_a_queue_in_which_much_waits_is_a_note_and_one_that_loses_is_a_reason(in
     ]
     runtime.write_queue_figures(instance_id, "mqtt", row | {"dropping": True})
     assert health.reasons(instance_id) == ["queue mqtt is full: 3 entries are lost, 12 wait"]
+    runtime.write_queue_figures(instance_id, "mqtt", row | {"dropping": True, "dropped_of": {"telemetry": 3}})
+    assert health.reasons(instance_id) == ["queue mqtt is full: 3 entries are lost (telemetry: 3), 12 wait"]
+    assert "queue mqtt: 3 entries were lost (telemetry: 3) since its file was begun" in health.notes(
+        instance_id
+    )
+
+
+def test_an_output_that_has_not_answered_for_long_is_a_note(instance_id: str) -> None:
+    loop_turned(instance_id, 1)
+    runtime.write_queue_figures(instance_id, "files", {"state": "up", "depth": 0}, 3600)
+    assert health.notes(instance_id) == []
+    runtime.write_queue_figures(instance_id, "files", {"state": "deaf", "depth": 0}, 3600)
+    (note,) = health.notes(instance_id)
+    assert re.fullmatch("queue files: its output does not answer, these figures are 36.. s old", note)
+    assert health.reasons(instance_id) == []
+
+
+def test_a_queue_that_is_not_on_disk_is_a_note(instance_id: str) -> None:
+    loop_turned(instance_id, 1)
+    runtime.write_queue_figures(instance_id, "files", {"depth": 0, "on_disk": True})
+    assert health.notes(instance_id) == []
+    runtime.write_queue_figures(instance_id, "files", {"depth": 0, "on_disk": False})
+    assert health.notes(instance_id) == ["queue files: it is in memory only, a restart loses what is in it"]
+    assert health.reasons(instance_id) == []

@@ -25,8 +25,16 @@ class Wall:
     """A clock on the wall that a test sets."""
 
     def __init__(self) -> None:
-        self.time = START
-        self.clock = Clock(lambda: self.time, lambda: 0.0)
+        self.time, self._leapt = START, timedelta()
+        self.clock = Clock(lambda: self.time, self._ran_s)
+
+    def _ran_s(self) -> float:
+        return (self.time - START - self._leapt).total_seconds()
+
+    def leap(self, to: datetime) -> None:
+        """Somebody sets it."""
+        self._leapt += to - self.time
+        self.time = to
 
 
 @pytest.fixture
@@ -99,6 +107,79 @@ def test_its_age_is_known_after_a_restart_by_its_first_line(path: Path, wall: Wa
     path.write_bytes(b'{"id":1,"timestamp":"2026-03-01T12:59:00.000+02:00"}\n')  # 10:59 UTC
     RotatingFile(path, Rotation(0, 3600, 9), wall.clock).append(lines(2))
     assert [numbers_in(each) for each in [*aside(path), path]] == [[1], [2]]
+
+
+# -- a clock that is wrong until the network is there -----------------------------------------------------------------
+
+UNSET = datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
+
+
+def read_at(when: datetime, number: int) -> list[bytes]:
+    return [b'{"id":%d,"timestamp":"%s"}\n' % (number, when.isoformat().encode())]
+
+
+def test_with_a_clock_that_is_unset_the_newest_files_are_kept_all_the_same(path: Path, wall: Wall) -> None:
+    file = RotatingFile(path, Rotation(10, 0, 3), wall.clock)
+    for number in range(5):
+        file.append(lines(number))
+    wall.leap(UNSET)
+    for number in range(5, 8):
+        file.append(lines(number))
+        assert [numbers_in(each)[0] for each in [*aside(path), path]] == [*range(number - 3, number + 1)]
+    wall.leap(START)
+    file.append(lines(8))
+    assert [numbers_in(each)[0] for each in [*aside(path), path]] == [5, 6, 7, 8]
+
+
+def test_a_file_that_is_put_aside_stays_whatever_others_are_called(path: Path, wall: Wall) -> None:
+    path.parent.mkdir(parents=True)
+    for stamp in ("99990101T000000.000000Z", "20269999T000000.000000Z"):
+        path.with_name(f"{path.name}.{stamp}").write_bytes(b'{"id":0}\n')
+    file = RotatingFile(path, Rotation(10, 0, 1), wall.clock)
+    file.append(lines(1, 2))
+    assert [numbers_in(each) for each in [*aside(path), path]] == [[1], [2]]
+
+
+def test_the_clock_that_is_set_makes_a_file_of_an_earlier_run_neither_older_nor_younger(
+    path: Path, wall: Wall
+) -> None:
+    file = RotatingFile(path, Rotation(0, 3600, 9), wall.clock)
+    file.append(read_at(START, 1))
+    file.close()
+    wall.leap(UNSET)  # the machine starts anew
+    file = RotatingFile(path, Rotation(0, 3600, 9), wall.clock)
+    file.append(read_at(UNSET, 2))
+    wall.leap(START + timedelta(seconds=3000))
+    file.append(read_at(wall.time, 3))
+    assert (numbers_in(path), aside(path)) == ([1, 2, 3], [])
+    wall.time += timedelta(seconds=600)
+    file.append(read_at(wall.time, 4))
+    assert [numbers_in(each) for each in [*aside(path), path]] == [[1, 2, 3], [4]]
+
+
+@pytest.mark.parametrize("wrong", [UNSET, START - timedelta(days=700), START + timedelta(days=30_000)])
+def test_a_file_that_was_begun_with_a_wrong_clock_is_as_old_as_it_is(
+    path: Path, wall: Wall, wrong: datetime
+) -> None:
+    wall.leap(wrong)
+    file = RotatingFile(path, Rotation(0, 3600, 9), wall.clock)
+    file.append(read_at(wrong, 1))
+    wall.time += timedelta(seconds=1800)
+    wall.leap(START)
+    file.append(read_at(START, 2))
+    assert (numbers_in(path), aside(path)) == ([1, 2], [])
+    wall.time += timedelta(seconds=1800)
+    file.append(read_at(wall.time, 3))
+    assert [numbers_in(each) for each in [*aside(path), path]] == [[1, 2], [3]]
+
+
+def test_a_first_line_of_an_unset_clock_does_not_make_a_file_old_after_a_restart(
+    path: Path, wall: Wall
+) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_bytes(read_at(UNSET, 1)[0])
+    RotatingFile(path, Rotation(0, 3600, 9), wall.clock).append(read_at(START, 2))
+    assert (numbers_in(path), aside(path)) == ([1, 2], [])
 
 
 def test_it_is_readable_for_its_owner_only(path: Path, wall: Wall) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from sensor_hub import runtime
+from sensor_hub.config import values
 from sensor_hub.runtime import Instance
 
 
@@ -149,6 +150,15 @@ def test_the_figures_of_queues_are_read_by_name_with_their_age(instance_id: str)
     assert all(isinstance(age := row["reported_s"], float) and 0 <= age < 60 for row in found.values())
 
 
+@pytest.mark.parametrize("name", ["_history", "-h", ".h", ":h", "h.json", ".json0", "x" * 64])
+def test_every_id_of_an_output_may_have_figures(instance_id: str, name: str) -> None:
+    assert values.identifier(name) == name
+    runtime.write_queue_figures(instance_id, name, {"depth": 3})
+    assert [(each, row["depth"]) for each, row in runtime.read_queue_figures(instance_id).items()] == [
+        (name, 3)
+    ]
+
+
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"written_at": "now", "figures": {}}', '{"written_at": 1}']
 )
@@ -158,7 +168,7 @@ def test_figures_that_say_nothing_usable_are_left_out(instance_id: str, text: st
     assert list(runtime.read_queue_figures(instance_id)) == ["mqtt"]
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "..", ".hidden"])
+@pytest.mark.parametrize("name", ["", "a/b", "..", "-", "a\n"])
 def test_a_name_that_is_no_file_of_its_own_is_refused(instance_id: str, name: str) -> None:
     with pytest.raises(ValueError, match="cannot be a queue's name"):
         runtime.write_queue_figures(instance_id, name, {})

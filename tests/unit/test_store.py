@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -472,6 +472,17 @@ def test_only_the_newest_damaged_files_are_kept(path: Path) -> None:
     assert [each.read_text()[:9] for each in kept] == ["damaged 2", "damaged 3", "damaged 4"]
 
 
+def test_a_damaged_file_is_the_newest_whatever_the_clock_says(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    for year in (2096, 2097, 2098):
+        path.with_name(f"{path.name}.damaged-{year}0101T000000.000000Z").write_text(f"of {year}")
+    path.write_text("damaged now" * 1000)
+    with opened(path) as store:
+        store.queue("influx")
+    kept = sorted(path.parent.glob("*.damaged-*Z"))
+    assert [each.read_text()[:11] for each in kept] == ["of 2097", "of 2098", "damaged now"]
+
+
 def test_an_entry_of_a_commit_that_failed_only_in_word_is_there_once(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -521,3 +532,124 @@ def test_closing_writes_what_waits(path: Path) -> None:
     store.close(20)
     with opened(path) as store:
         assert payloads(store.queue("influx")) == ["1"]
+
+
+# -- a flipped bit
+
+
+def spoil(path: Path, number: int, column: str, value: str, queue: str = "influx") -> None:
+    """What a card did to one row while nobody had the file."""
+    with closing(sqlite3.connect(path)) as database, database:
+        row = f'(SELECT id FROM "q_{queue}" ORDER BY id LIMIT 1 OFFSET {number})'
+        database.execute(f'UPDATE "q_{queue}" SET {column} = {value} WHERE id = {row}')
+
+
+NOT_UTF_8 = "CAST(x'FF64' AS TEXT)"
+
+
+@pytest.mark.parametrize("number", [0, 3, 9])
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("device_id", NOT_UTF_8),
+        ("timestamp", NOT_UTF_8),
+        ("kind", NOT_UTF_8),
+        ("kind", "NULL"),
+        ("payload", "NULL"),
+    ],
+)
+def test_an_entry_that_a_flipped_bit_spoilt_is_left_out_counted_and_told_and_the_others_go_on(
+    path: Path, lines: Lines, number: int, column: str, value: str
+) -> None:
+    with opened(path) as store:
+        store.queue("influx").put(items(*"0123456789"))
+    spoil(path, number, column, value)
+    with opened(path) as store:
+        queue = store.queue("influx")
+        found = [each for _ in range(3) for each in payloads(queue, limit=100)]
+        left = [each for each in "0123456789" if each != str(number)]
+        assert found == 3 * left
+        assert store.problem == ""
+        queue.ack(each.id for each in queue.peek())
+        assert written(queue)
+        queue.put(items("new"))
+        assert written(queue)
+        assert payloads(queue) == ["new"]
+        figures = queue.figures()
+        assert (figures.depth, figures.dropped, figures.dropping) == (1, 1, False)
+    assert told(lines, "cannot be read and are left out") == 1
+    assert told(lines, "") == 1
+    with opened(path) as store:
+        assert store.queue("influx").figures().dropped == 1
+
+
+def test_a_batch_of_which_nothing_can_be_read_is_passed_over(path: Path) -> None:
+    with opened(path) as store:
+        store.queue("influx").put(items(*"0123456789"))
+    for number in range(8):
+        spoil(path, number, "payload", "NULL")
+    with opened(path) as store:
+        queue = store.queue("influx")
+        assert payloads(queue, limit=2) == ["8", "9"]
+
+
+@pytest.mark.parametrize("value", ["'noon'", "NULL", "-1e300", "1e300", "x'00'"])
+def test_an_entry_of_which_only_the_time_is_spoilt_is_given_like_any_other(path: Path, value: str) -> None:
+    with opened(path) as store:
+        store.queue("influx").put(items("0", "1"))
+    spoil(path, 0, "at", value)
+    with opened(path) as store:
+        queue = store.queue("influx")
+        assert payloads(queue) == ["0", "1"]
+        assert [each.at for each in queue.peek(limit=1)] == [0.0]
+        assert queue.figures().oldest_s is None
+
+
+def test_a_mark_that_is_not_utf_8_any_more_is_given_as_far_as_it_can_be_read(path: Path) -> None:
+    with opened(path) as store:
+        store.queue("influx").put(items("0"), "abc")
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE queues SET mark = CAST(x'61FF63' AS TEXT)")
+    with opened(path) as store:
+        queue = store.queue("influx")
+        assert (queue.mark, payloads(queue), store.problem) == ("a\ufffdc", ["0"], "")
+
+
+@pytest.mark.parametrize("column", ["last_id", "dropped", "mark"])
+def test_a_file_that_does_not_know_its_queue_any_more_is_kept_aside(path: Path, column: str) -> None:
+    with opened(path) as store:
+        store.queue("influx").put(items("0"))
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(f"UPDATE queues SET {column} = NULL")
+    with opened(path) as store:
+        works_on_disk = store.queue("influx")
+        works_on_disk.put(items("1"))
+        assert written(works_on_disk)
+        assert (payloads(works_on_disk), store.problem) == (["1"], "")
+    assert len(list(path.parent.glob("*.damaged-*Z"))) == 1
+
+
+def test_a_queue_that_is_empty_has_no_bytes_also_before_that_is_on_the_disk(path: Path) -> None:
+    store = Store(path, system_clock(), 3600)
+    store.start()
+    try:
+        queue = store.queue("influx")
+        queue.put(items("0", "1"), at_once=True)
+        eventually(lambda: len(queue.peek()) == 2)
+        queue.ack(each.id for each in queue.peek())
+        figures = queue.figures()
+        assert (figures.depth, figures.size_bytes) == (0, 0)
+    finally:
+        store.close(20)
+
+
+def test_what_can_never_be_sent_leaves_the_queue_and_counts_as_dropped(path: Path) -> None:
+    with opened(path) as store:
+        queue = store.queue("influx")
+        first, _ = queue.put(items("0", "1"))
+        assert written(queue)
+        queue.give_up([first])
+        queue.give_up([first])
+        assert payloads(queue) == ["1"]
+        assert written(queue)
+        assert (queue.figures().depth, queue.figures().dropped) == (1, 1)
