@@ -61,7 +61,7 @@ def _check(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> No
         parser.error("--record and --to go together")
     if arguments.record is None and (arguments.parity or arguments.stopbits):
         parser.error("--parity and --stopbits are of the port of --record")
-    if arguments.record is not None and (arguments.WEB_HOST or arguments.WEB_PORT):
+    if arguments.record is not None and (arguments.WEB_HOST or arguments.WEB_PORT or arguments.WEB_NAMES):
         parser.error("--record has no web server")
     scheme, mark, _ = (arguments.record or "").partition("://")
     if mark and scheme not in RECORDED_SCHEMES:
@@ -71,7 +71,11 @@ def _check(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> No
 def _resolved(arguments: argparse.Namespace, options: dict[str, list[str]]) -> Resolved:
     from emulator import scenario  # noqa: PLC0415
     from emulator.default_scenario import default_scenario  # noqa: PLC0415
-    from emulator.recording_scenarios import recorder_scenario, replay_scenario  # noqa: PLC0415
+    from emulator.recording_scenarios import (  # noqa: PLC0415
+        recorder_scenario,
+        replay_scenario,
+        resolve_recorder,
+    )
     from emulator.settings import DEFAULT, resolve  # noqa: PLC0415
 
     if arguments.scenario is not None:
@@ -79,17 +83,14 @@ def _resolved(arguments: argparse.Namespace, options: dict[str, list[str]]) -> R
     over_tcp = bool(options["SERIAL_TCP_PORT"] or os.environ.get("SERIAL_TCP_PORT"))
     if arguments.record is not None:
         data = recorder_scenario(arguments.parity or "N", arguments.stopbits or 1, over_tcp=over_tcp)
-    elif arguments.replay is not None:
-        data = replay_scenario(arguments.replay, over_tcp=over_tcp)
-    else:
-        data = default_scenario()
+        return _named(arguments, resolve_recorder(data, os.environ, options))
+    replay = arguments.replay
+    data = default_scenario() if replay is None else replay_scenario(replay, over_tcp=over_tcp)
     return _named(arguments, resolve(data, os.environ, options, DEFAULT))
 
 
 def _named(arguments: argparse.Namespace, resolved: Resolved) -> Resolved:
     """With the name that was said, and with the options that made the scenario as its origin."""
-    from emulator.settings_shown import RECONNECT  # noqa: PLC0415
-
     scenario = resolved.scenario
     said = {
         "tap.parity": arguments.parity and "--parity",
@@ -104,9 +105,6 @@ def _named(arguments: argparse.Namespace, resolved: Resolved) -> Resolved:
         for row in resolved.rows
     )
     named = (replace(row, value=scenario.instance_id) if row.name == "instance_id" else row for row in rows)
-    if arguments.record is not None:  # the recorder opens the port again
-        used = {f"tap.{key}" for key in RECONNECT}
-        named = (replace(row, unused_in=None) if row.name in used else row for row in named)
     return replace(resolved, scenario=scenario, rows=tuple(named))
 
 
@@ -164,8 +162,7 @@ def _act(arguments: argparse.Namespace, resolved: Resolved) -> int:
     from emulator.recorder import Order, record  # noqa: PLC0415
 
     if arguments.show_config:
-        print(_table([row.texts for row in resolved.rows], aligned=sys.stdout.isatty()))
-        return 0
+        return _shown(_table([row.texts for row in resolved.rows], aligned=sys.stdout.isatty()))
     level, log_format = os.environ.get("LOG_LEVEL", "INFO"), os.environ.get("LOG_FORMAT", "text")
     if arguments.record is not None:
         logs.set_up(level, log_format, resolved.scenario.zone)
@@ -175,15 +172,28 @@ def _act(arguments: argparse.Namespace, resolved: Resolved) -> int:
         )
     instance = json.dumps(hub_instance(resolved.scenario), indent=2, ensure_ascii=False)
     if arguments.show_hub:
-        print(instance)
-        return 0
+        return _shown(instance)
     if arguments.scenario is None and arguments.replay is None:
         name = resolved.scenario.instance_id
-        print(f"A hub reads these devices with instances/{name}.json:\n\n{instance}\n")
-        print(f"    INSTANCE_NAME={name} sensor-hub run --demo\n", flush=True)
+        _shown(
+            f"A hub reads these devices with instances/{name}.json:\n\n{instance}\n\n"
+            f"    INSTANCE_NAME={name} sensor-hub run --demo\n"
+        )
     logs.set_up(level, log_format, resolved.scenario.zone)
     logs.warn(resolved.remarks)
     return run(resolved.scenario)
+
+
+def _shown(text: str) -> int:
+    """Print it; the exit code, 1 when who reads it (`head`) has had enough."""
+    from emulator import logs  # noqa: PLC0415
+
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        logs.leave_stdout()
+        return 1
+    return 0
 
 
 def _table(rows: Sequence[Sequence[str]], *, aligned: bool) -> str:

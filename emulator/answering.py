@@ -39,7 +39,7 @@ def answered(dialect: Dialect, recording: Recording) -> tuple[list[Asked], list[
     """The requests with their answers, and what was said unasked.
 
     An answer is the first burst of bytes within ANSWER_S after a request; where answers can be told from each other,
-    it is for the latest request that it fits. Requests at the end that had no answer yet are left out.
+    it is for the latest of the requests that it fits best. Requests at the end that had no answer yet are left out.
     """
     asked = [
         Asked(at, request)
@@ -64,8 +64,12 @@ def _pieces(recording: Recording, direction: str) -> list[Bytes]:
 
 def _entered(dialect: Dialect, asked: Sequence[Asked], at: float, data: bytes) -> bool:
     """Whether it is an answer to one of these (the last ones before it), with whom it now stands."""
-    fitting = [each for each in asked if dialect.fits(data, each.request)]
-    if not fitting and not dialect.answer_size(data):
+    is_whole = bool(dialect.answer_size(data))
+    fits = [dialect.fit(data, each.request) for each in asked]
+    fitting = [
+        each for each, fit in zip(asked, fits, strict=True) if fit and (fit == max(fits) or not is_whole)
+    ]
+    if not fitting and not is_whole:
         fitting = list(asked[-1:])  # spoiled: nothing in it can be trusted
     if not fitting:
         return False

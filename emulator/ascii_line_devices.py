@@ -72,12 +72,15 @@ class Printer(Controls):
         """Wait for the next line."""
         self._waited_s += seconds
 
-    @property
-    def has_news(self) -> bool:
+    def has_news(self, *, stuck: bool) -> bool:
         """Whether a period is over."""
         return self._waited_s >= PRINT_PERIOD_S
 
-    def take_said(self, *, stuck: bool = False, heard: bool = True) -> bytes:
+    def forget_news(self) -> None:
+        """A line that nobody hears is not even measured."""
+        self._waited_s = 0.0
+
+    def take_said(self, *, stuck: bool = False) -> bytes:
         """The next line; stuck, the last one again."""
         self._waited_s = 0.0
         with self.lock:
@@ -91,7 +94,7 @@ class Printer(Controls):
 class Scale(Controls):
     """A scale: W asks for the weight, T sets the tare, P<n> presets it; anything else is an error."""
 
-    has_news = ends_at_cr = False
+    ends_at_cr = False
     listens = True
 
     def __init__(self, device_id: str, kind: str, faults: Faults, weight: Callable[[], float]) -> None:
@@ -114,17 +117,24 @@ class Scale(Controls):
     def pass_time(self, seconds: float) -> None:
         """It weighs whenever it is asked."""
 
-    def take_said(self, *, stuck: bool = False, heard: bool = True) -> bytes:
+    def has_news(self, *, stuck: bool) -> bool:
         """It says nothing by itself."""
+        return False
+
+    def forget_news(self) -> None:
+        """There are none."""
+
+    def take_said(self, *, stuck: bool = False) -> bytes:
+        """Nothing."""
         return b""
 
     def _answer(self, line: str, stuck: bool) -> bytes:
         weight, tare = self._weight.now(stuck=stuck), self._tare_told.now(stuck=stuck)
         preset = _PRESET.fullmatch(line)
         if line == "W":
-            return f"{weight - tare:+08.2f} kg".encode()
+            return f"{_hundredths(weight - tare):+08.2f} kg".encode()
         if line == "?":
-            return f"TARE {tare:.2f}".encode()
+            return f"TARE {_hundredths(tare):.2f}".encode()
         if line != "T" and preset is None:
             return b"ERR 1"
         if not stuck:
@@ -134,3 +144,8 @@ class Scale(Controls):
 
     def _set_tare(self, tare: float) -> None:
         self._tare = tare
+
+
+def _hundredths(value: float) -> float:
+    """Rounded, and never less than nothing by a minus sign alone."""
+    return round(value, 2) + 0.0

@@ -11,7 +11,7 @@ from emulator import scenario
 from emulator.ascii_line_devices import Printer, Scale
 from emulator.control_api import ControlApi
 from emulator.control_app import add_control
-from emulator.endpoints import Endpoint, PtyEndpoint, Status, TcpClient, TcpServer
+from emulator.endpoints import Endpoint, PtyEndpoint, Status
 from emulator.ev_model import Vehicle
 from emulator.faults import HTTP, MODBUS, RAPI, TEXT, Faults, Kind, share
 from emulator.http_devices import WebServer, create_app, web_url
@@ -28,6 +28,7 @@ from emulator.recording import RecordingError, read
 from emulator.registry import Device, Line, Registry
 from emulator.replay import ReplayDevice, ReplayPeer, script_of
 from emulator.scenario import Bits, Words
+from emulator.tcp_endpoints import TcpClient, TcpServer
 from emulator.units import Blocks, Manners, Refusal, SensorUnit, Unit
 from emulator.values import Signal, stream
 
@@ -146,7 +147,7 @@ class Emulated:
             wanted.service_level,
             wanted.serial,
         )
-        charger = Charger("firmware" if text.kind == "openevse" else "emulator", make, vehicle)
+        charger = Charger(scenario.dialect_of(text), make, vehicle)
         return ChargerDevice(name, text.kind, faults, charger, wanted.round_s)
 
     def _add_web(self, http: scenario.Http) -> None:
@@ -162,7 +163,7 @@ class Emulated:
         faults = Faults(HTTP, self._chance("http"), [*share(Kind.HANG, http.error_rate), *http.faults])
         facts = Line(HTTP_LINE, "http", web_url(http.host, http.port), faults, tuple(devices))
         self.registry.add(facts, list(devices.values()))
-        app = create_app(devices, http.host)
+        app = create_app(devices, {http.host, *http.names})
         statuses = {line.facts.line_id: _status_of(line) for line in self.lines}
         add_control(app, ControlApi(self._wanted.instance_id, self.registry, statuses, self.profiles))
         self.web = WebServer(http.host, http.port, app, faults, devices)

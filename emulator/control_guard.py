@@ -7,7 +7,7 @@ own name was made to lead here (DNS rebinding): then its `Host` is a name that i
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from ipaddress import ip_address
 from typing import Any
 
@@ -16,38 +16,45 @@ PRIVATE_ENDS = (".localhost", ".local", ".internal", ".home.arpa", ".lan")
 _HOST = re.compile(r"(?:\[(?P<address>[^\]]*)\]|(?P<name>[^:]*))(?::\d*)?")
 
 
-def refusal(environ: Mapping[str, Any], own_host: str, *, is_poll: bool) -> str | None:
-    """Why a request (WSGI) is refused; None when it is not. `own_host`: as configured.
+def refusal(environ: Mapping[str, Any], own_names: Collection[str], *, is_poll: bool) -> str | None:
+    """Why a request (WSGI) is refused; None when it is not. `own_names`: as configured.
 
     A poll is answered by any name, as that of a device would be.
     """
-    if is_of_another_site(environ):
+    if is_of_another_site(environ, is_poll=is_poll):
         return (
             f"foreign origin: {environ.get('HTTP_ORIGIN', 'another site')} is not {environ.get('HTTP_HOST')}; "
             "a browser may call from the emulator's own page only (a proxy must hand on the Host header)"
         )
     host = _name(environ.get("HTTP_HOST", ""))
-    if is_poll or _is_ours(host, own_host):
+    if is_poll or _is_ours(host, own_names):
         return None
     return (
-        f"foreign host: the emulator is not known as {host}; call it by its IP address, as localhost, or by the "
-        "name that http.host (WEB_HOST, --web-host) gives it"
+        f"foreign host: the emulator is not known as {host}; call it by its IP address, as localhost, or by a "
+        "name that is in http.names (WEB_NAMES, --web-names)"
     )
 
 
-def is_of_another_site(environ: Mapping[str, Any]) -> bool:
-    """Whether a page from elsewhere asks; a link from there to here is followed by a person."""
+def is_of_another_site(environ: Mapping[str, Any], *, is_poll: bool) -> bool:
+    """Whether a page from elsewhere asks, as far as the browser says so.
+
+    A link from there to the page is followed by a person. Nobody follows one to a poll, but a page can open it.
+    """
     origin = environ.get("HTTP_ORIGIN")
     if origin is not None:
         place = str(origin).partition("://")[2].lower()
         return place == "" or place != str(environ.get("HTTP_HOST", "")).lower()
-    mode = environ.get("HTTP_SEC_FETCH_MODE")
-    return environ.get("HTTP_SEC_FETCH_SITE") == "cross-site" and mode != "navigate"
+    site = environ.get("HTTP_SEC_FETCH_SITE", "none")
+    if is_poll:
+        return site not in ("same-origin", "none")
+    return site == "cross-site" and environ.get("HTTP_SEC_FETCH_MODE") != "navigate"
 
 
-def _is_ours(host: str, own_host: str) -> bool:
+def _is_ours(host: str, own_names: Collection[str]) -> bool:
     """No host at all: no browser."""
-    if host in ("", own_host.lower().rstrip(".")) or "." not in host or host.endswith(PRIVATE_ENDS):
+    if "." not in host or host.endswith(PRIVATE_ENDS):
+        return True
+    if host in {name.lower().rstrip(".") for name in own_names}:
         return True
     try:
         ip_address(host)

@@ -114,13 +114,14 @@ class LineFacts(Answer):
     """A line, or the web server of the HTTP devices.
 
     `place`: what a hub connects to. `tty`: the terminal behind it. `clients`: addresses, or for a terminal the
-    programs that have it open, as far as this user may see them.
+    programs that have it open, as far as this user may see them. `back_in_s`: it is disconnected for so long.
     """
 
     line_id: str
     kind: str
     place: str
     is_up: bool
+    back_in_s: float | None
     tty: str | None
     clients: tuple[str, ...]
     baudrate: int | None

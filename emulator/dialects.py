@@ -14,6 +14,7 @@ from emulator.rapi_lines import framed
 GAP_S = 0.1  # silence that ends a request whose form is not known
 MOST = 0.9  # share of what was sent that must have the form of a dialect
 LONGEST = 4096
+NOT, LOOSELY, WELL = 0, 1, 2  # how an answer fits a request
 _RAPI = re.compile(
     rb"\$(?P<words>[^\^*\r\n]*?)(?P<sequence> :[0-9A-Fa-f]{2})?(?:[\^*][0-9A-Fa-f]{2})?[\r\n]+"
 )
@@ -37,8 +38,8 @@ class Dialect(Protocol):
     def fitted(self, answer: bytes, request: bytes) -> bytes:
         """A recorded answer as it answers this request."""
 
-    def fits(self, answer: bytes, request: bytes) -> bool:
-        """Whether these bytes may answer that request."""
+    def fit(self, answer: bytes, request: bytes) -> int:
+        """How well these bytes answer that request: NOT, LOOSELY (what they say of it differs) or WELL."""
 
     def answer_size(self, heard: bytes) -> int:
         """Length of the whole answer that these bytes begin with; 0: they begin with none that can be told."""
@@ -53,9 +54,9 @@ class _Formless:
         """As Dialect."""
         return answer
 
-    def fits(self, answer: bytes, request: bytes) -> bool:
+    def fit(self, answer: bytes, request: bytes) -> int:
         """As Dialect."""
-        return True
+        return WELL
 
     def answer_size(self, heard: bytes) -> int:
         """As Dialect."""
@@ -79,9 +80,11 @@ class ModbusRtu:
         """As Dialect."""
         return answer
 
-    def fits(self, answer: bytes, request: bytes) -> bool:
-        """As Dialect: unit and function are the request's."""
-        return answer[:1] == request[:1] and _function(answer[1:2]) == _function(request[1:2])
+    def fit(self, answer: bytes, request: bytes) -> int:
+        """As Dialect: unit and function are the request's, and so is what else a good answer says of it."""
+        if answer[:1] != request[:1] or _function(answer[1:2]) != _function(request[1:2]):
+            return NOT
+        return WELL if _says_what_is_asked(answer[1:], request[1:]) else LOOSELY
 
     def answer_size(self, heard: bytes) -> int:
         """As Dialect."""
@@ -105,9 +108,9 @@ class ModbusTcp(ModbusRtu):
         """As Dialect: the transaction id is the request's."""
         return request[:2] + answer[2:]
 
-    def fits(self, answer: bytes, request: bytes) -> bool:
+    def fit(self, answer: bytes, request: bytes) -> int:
         """As Dialect: the transaction id is the request's, too."""
-        return answer[:2] == request[:2] and super().fits(answer[_TCP_HEAD:], request[_TCP_HEAD:])
+        return super().fit(answer[_TCP_HEAD:], request[_TCP_HEAD:]) if answer[:2] == request[:2] else NOT
 
     def answer_size(self, heard: bytes) -> int:
         """As Dialect."""
@@ -218,6 +221,16 @@ def _with_sequence(sequence: bytes, line: re.Match[bytes]) -> bytes:
 def _function(code: bytes) -> int:
     """A refusal has the function of what it refuses."""
     return code[0] & 0x7F if code else -1
+
+
+def _says_what_is_asked(answer: bytes, request: bytes) -> bool:
+    """Whether a PDU has as many values as are asked for, or the address to write to; a refusal says neither."""
+    code, count = answer[0], int.from_bytes(request[3:5], "big")
+    if code in (1, 2):
+        return answer[1:2] == bytes([(count + 7) // 8 & 0xFF])
+    if code in (3, 4, 23):
+        return answer[1:2] == bytes([count * 2 & 0xFF])
+    return code not in (5, 6, 15, 16, 22) or answer[1:3] == request[1:3]
 
 
 def _tcp_size(buffer: bytes) -> int:

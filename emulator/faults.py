@@ -7,6 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
@@ -47,6 +48,7 @@ CODES = MappingProxyType(
 )  # default, low, high
 HALF = -1
 SIZES = MappingProxyType({Kind.GARBAGE: 8, Kind.HUGE_BODY: 10_000_000, Kind.TRUNCATION: HALF})
+MAX_GARBAGE_BYTES = 65536
 _ORDER = itertools.count()  # in which all faults came, whosever they are
 
 
@@ -69,7 +71,7 @@ class Fault(BaseModel):
         None,
         ge=0,
         le=100_000_000,
-        description="garbage (8), huge_body (10000000): how much; truncation (half of it): what is left.",
+        description="garbage (8, at most 65536), huge_body (10000000): how much; truncation (half): what is left.",
     )
 
     @model_validator(mode="after")
@@ -77,6 +79,8 @@ class Fault(BaseModel):
         for name, allowed in (("seconds", SECONDS), ("code", CODES), ("size_bytes", SIZES)):
             if getattr(self, name) is not None and self.kind not in allowed:
                 raise ValueError(f"{name} means nothing for {self.kind}")
+        if self.kind is Kind.GARBAGE and self.size > MAX_GARBAGE_BYTES:
+            raise ValueError(f"size_bytes of garbage must be 0..{MAX_GARBAGE_BYTES}")
         if self.code is not None:
             _, low, high = CODES[self.kind]
             if not low <= self.code <= high:
@@ -146,6 +150,7 @@ class Faults:
         self._chance, self._now = chance, now
         self._lock = threading.Lock()
         self._held: dict[int, _Held] = {}
+        self._waiting: dict[Callable[[], object], Fault] = {}
         self._last_id = 0
         for fault in first:
             self.inject(fault)
@@ -164,12 +169,32 @@ class Faults:
         """Take one back; False when it is not (or no longer) there."""
         with self._lock:
             self._forget_old()
-            return self._held.pop(fault_id, None) is not None
+            held = self._held.pop(fault_id, None)
+            if held is not None:
+                self._wake(held.fault)
+            return held is not None
 
     def clear(self) -> None:
-        """Take all back."""
+        """Take all back, and what still lasts of their strikes."""
         with self._lock:
             self._held.clear()
+            self._wake(None)
+
+    @contextmanager
+    def waiting(self, fault: Fault, wake: Callable[[], object]) -> Iterator[None]:
+        """While a strike lasts: `wake` is called, by any thread, when its fault is taken back."""
+        with self._lock:
+            self._waiting[wake] = fault
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._waiting[wake]
+
+    def _wake(self, whose: Fault | None) -> None:
+        for wake, fault in self._waiting.items():
+            if whose is None or fault is whose:
+                wake()
 
     def active(self) -> list[Active]:
         """Those in force, in the order they came."""
@@ -220,6 +245,7 @@ class Strikes(Mapping[Kind, Fault]):
     def __init__(self, *owners: Faults) -> None:
         self._owners = owners
         self._asked: dict[Kind, Fault | None] = {}
+        self._whose: dict[Kind, Faults] = {}
 
     def __getitem__(self, kind: Kind) -> Fault:
         if kind not in self._asked:
@@ -235,10 +261,23 @@ class Strikes(Mapping[Kind, Fault]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    def is_in_force(self, kind: Kind) -> bool:
+        """Whether one of a kind could strike; to ask so does not count."""
+        return any(active.fault.kind is kind for owner in self._owners for active in owner.active())
+
+    def waiting(self, kind: Kind, wake: Callable[[], object]) -> AbstractContextManager[None]:
+        """As Faults.waiting, of a kind that strikes."""
+        fault = self[kind]
+        return self._whose[kind].waiting(fault, wake)
+
     def _strike(self, kind: Kind) -> Fault | None:
         held = [(order, fault_id, owner) for owner in self._owners for order, fault_id in owner.held(kind)]
         held.sort(key=lambda each: each[0], reverse=True)
-        return next((fault for _, fault_id, owner in held if (fault := owner.strike(fault_id))), None)
+        for _, fault_id, owner in held:
+            if (fault := owner.strike(fault_id)) is not None:
+                self._whose[kind] = owner
+                return fault
+        return None
 
 
 def share(kind: Kind, rate: float) -> list[Fault]:

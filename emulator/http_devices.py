@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from flask import Flask, Response, abort, jsonify, request
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 DEVICES_PATH = "/sensors/"
 
 
-def create_app(devices: Mapping[str, MotionDevice], host: str = "127.0.0.1") -> Flask:
-    """Make the detectors' web server, all of them in one. `host`: where it listens."""
+def create_app(devices: Mapping[str, MotionDevice], own_names: Collection[str] = ()) -> Flask:
+    """Make the detectors' web server, all of them in one. `own_names`: by which it may be called, besides the usual."""
     app = Flask("emulator")
 
     @app.before_request
     def guard() -> None:
-        why = refusal(request.environ, host, is_poll=request.endpoint == poll.__name__)
+        why = refusal(request.environ, own_names, is_poll=request.endpoint == poll.__name__)
         if why is not None:
             abort(403, why)
 
@@ -124,10 +124,8 @@ class WebServer:
             self._server.server_close()
 
     def _faults_of(self, path: str) -> tuple[Faults, ...]:
-        if not path.startswith(DEVICES_PATH):
-            return ()
-        device = self._devices.get(path.removeprefix(DEVICES_PATH))
-        return (self._faults,) if device is None else (device.faults, self._faults)
+        device = self._devices.get(path.removeprefix(DEVICES_PATH)) if path.startswith(DEVICES_PATH) else None
+        return () if device is None else (device.faults, self._faults)
 
 
 def web_url(host: str, port: int) -> str:

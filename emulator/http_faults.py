@@ -7,16 +7,18 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from emulator.control_guard import is_of_another_site
-from emulator.faults import Fault, Faults, Kind, Strikes
+from emulator.faults import Faults, Kind, Strikes
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 PIECE_BYTES = 65536
+LOOK_S = 0.2  # who waits looks that often whether the server stops
 STUCK = "emulator.stuck"  # in the environment of a poll whose device is stuck
 _RESET = struct.pack("ii", 1, 0)  # linger for no time: closing sends RST
 
@@ -35,22 +37,23 @@ class FailingPolls:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer as WSGI wants it, or not at all."""
-        if environ["REQUEST_METHOD"] != "GET" or is_of_another_site(environ):  # which is refused, and no poll
+        path = environ.get("PATH_INFO", "").encode("latin-1").decode(errors="replace")  # as WSGI has it
+        owners = self._faults_of(path) if environ["REQUEST_METHOD"] == "GET" else ()
+        if not owners or is_of_another_site(environ, is_poll=True):  # which is refused
             return self._app(environ, start_response)
-        owners = self._faults_of(environ.get("PATH_INFO", ""))
         return self._spoiled(environ, start_response, Strikes(*owners))
 
     def _spoiled(
-        self, environ: WSGIEnvironment, start_response: StartResponse, struck: Mapping[Kind, Fault]
+        self, environ: WSGIEnvironment, start_response: StartResponse, struck: Strikes
     ) -> Iterable[bytes]:
         if Kind.HANG in struck:
-            self._stopping.wait(struck[Kind.HANG].lasts_s)
+            self._wait(struck, Kind.HANG)
             raise ConnectionAbortedError  # the server then closes without an answer
         if Kind.RESET in struck:
             _reset(environ["werkzeug.socket"])
             raise ConnectionAbortedError
         if Kind.DELAY in struck:
-            self._stopping.wait(struck[Kind.DELAY].lasts_s)
+            self._wait(struck, Kind.DELAY)
         if Kind.HTTP_ERROR in struck:
             status = struck[Kind.HTTP_ERROR].says
             start_response(f"{status} Emulated", [("Content-Type", "application/json")])
@@ -63,6 +66,14 @@ class FailingPolls:
             return _huge(size)
         environ[STUCK] = Kind.STUCK in struck
         return self._app(environ, start_response)
+
+    def _wait(self, struck: Strikes, kind: Kind) -> None:
+        """For as long as it lasts, at most until the fault is cleared or the server stops."""
+        over, ends_at = threading.Event(), time.monotonic() + struck[kind].lasts_s
+        with struck.waiting(kind, over.set):
+            while (left_s := ends_at - time.monotonic()) > 0 and not self._stopping.is_set():
+                if over.wait(min(left_s, LOOK_S)):
+                    return
 
 
 def _reset(connection: socket.socket) -> None:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
+from collections import Counter
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 from emulator import logs, registry
 from emulator.endpoints import Endpoint, Status
-from emulator.faults import Fault, Faults, Kind, Strikes
+from emulator.faults import Faults, Kind, Strikes
 from emulator.links import Link
 from emulator.pacing import Direction, Speed
-from emulator.peers import Peer, Splitter, Struck
-from emulator.precise_loop import exactly, until
+from emulator.peers import Peer, Splitter
+from emulator.precise_loop import exactly, passed, until
 
 AHEAD_S = 0.005
-UNHEARD = {Kind.SILENCE: Fault(kind=Kind.SILENCE)}
+MAX_WAITING_BYTES = 65536  # of one client; more it cannot send before some of it is done
 
 
 @dataclass(slots=True)
@@ -31,6 +34,7 @@ class _Heard:
 class _Clients:
     splitters: dict[Link, Splitter] = field(default_factory=dict)
     heard: asyncio.Queue[_Heard] = field(default_factory=asyncio.Queue)
+    waiting: Counter[Link] = field(default_factory=Counter)  # bytes
 
 
 class SerialLine:
@@ -49,6 +53,7 @@ class SerialLine:
         self._speaking = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_open = self._is_dropped = False
+        self._back_at: float | None = None  # when the cable that is pulled will be plugged in; monotonic, s
         self._failed: Callable[[Exception], None] = lambda _: None
 
     def start(self, failed: Callable[[Exception], None]) -> None:
@@ -85,12 +90,16 @@ class SerialLine:
     @property
     def status(self) -> Status:
         """How its endpoint is now; any thread may ask."""
-        return self._endpoint.status
+        status, back_at = self._endpoint.status, self._back_at
+        return status if back_at is None else replace(status, back_in_s=max(0.0, back_at - time.monotonic()))
 
     def received(self, link: Link, data: bytes) -> None:
         """As endpoints.Host."""
         self.facts.counters.bytes_in += len(data)
         self._clients.heard.put_nowait(_Heard(link, data, asyncio.get_running_loop().time()))
+        self._clients.waiting[link] += len(data)
+        if self._clients.waiting[link] > MAX_WAITING_BYTES:
+            link.pause()
 
     def ended(self, link: Link) -> None:
         """As endpoints.Host."""
@@ -102,14 +111,26 @@ class SerialLine:
         clients = self._clients
         while True:
             heard = await clients.heard.get()
-            if heard.link not in self._endpoint.links:
-                continue  # it has left meanwhile
-            begins_at = self._inward.take(heard.at, len(heard.data))
-            is_in_at = begins_at + len(heard.data) * self._inward.char_s
-            if heard.link not in clients.splitters:
-                clients.splitters[heard.link] = self._peer.splitter()
-            for request in clients.splitters[heard.link](heard.data, heard.at):
+            if heard.link in self._endpoint.links:  # it has not left meanwhile
+                await self._hear(heard)
+            clients.waiting[heard.link] -= len(heard.data)
+            if clients.waiting[heard.link] <= MAX_WAITING_BYTES:
+                heard.link.resume()
+            clients.waiting += Counter()  # forgets who has nothing waiting
+            await asyncio.sleep(0)  # other lines have their turn
+
+    async def _hear(self, heard: _Heard) -> None:
+        splitters = self._clients.splitters
+        begins_at = self._inward.take(heard.at, len(heard.data))
+        is_in_at = begins_at + len(heard.data) * self._inward.char_s
+        if heard.link not in splitters:
+            splitters[heard.link] = self._peer.splitter()
+        try:
+            for request in splitters[heard.link](heard.data, heard.at):
                 await self._exchange(heard.link, request, is_in_at)
+        except Exception:
+            # whatever a client sent: the others are served
+            logging.getLogger("emulator").exception("exchange failed on line %s", self.facts.line_id)
 
     async def _exchange(self, link: Link, request: bytes, is_in_at: float) -> None:
         faults = self._peer.meant(request)
@@ -120,7 +141,7 @@ class SerialLine:
             self.facts.counters.swallowed += 1
             return
         if Kind.DISCONNECT in struck:
-            await self._disconnect(struck[Kind.DISCONNECT])
+            await self._disconnect(struck)
             return
         answer = self._peer.answer(request, struck)
         if Kind.ECHO in struck:
@@ -143,44 +164,47 @@ class SerialLine:
 
     def _greet(self) -> None:
         """What it says because it was switched on: a terminal keeps that for its first client. No fault strikes it."""
-        data, _ = self._peer.said(lambda _: {})
+        data, _ = self._peer.said(lambda _: Strikes())
         for link in self._endpoint.links:
             link.keep(data)
 
     async def _say_news(self) -> None:
         links = [link for link in self._endpoint.links if link.is_heard()]
         if not links:  # said to nobody, and nothing goes wrong with it
-            self._peer.said(lambda _: UNHEARD)
+            self._peer.forget_news()
             return
         data, struck = self._peer.said(self._struck)
-        if not data or Kind.SILENCE in struck:
+        if Kind.SILENCE in struck:
             return
         if Kind.DISCONNECT in struck:
-            await self._disconnect(struck[Kind.DISCONNECT])
+            await self._disconnect(struck)
             return
         await self._say(links, data, struck, asyncio.get_running_loop().time())
 
-    async def _disconnect(self, fault: Fault) -> None:
+    async def _disconnect(self, struck: Strikes) -> None:
         if self._is_dropped:
             return
-        self._is_dropped = True
+        fault, loop, cleared = struck[Kind.DISCONNECT], asyncio.get_running_loop(), asyncio.Event()
+        self._is_dropped, self._back_at = True, loop.time() + fault.lasts_s
         logs.event("line disconnected", line=self.facts.line_id, for_s=fault.lasts_s)
         self._clients.splitters.clear()
-        await self._endpoint.drop(fault.lasts_s)
-        self._is_dropped = False
-        logs.event("line connected again", line=self.facts.line_id)
+        with struck.waiting(Kind.DISCONNECT, partial(loop.call_soon_threadsafe, cleared.set)):
+            is_back = await self._endpoint.drop(fault.lasts_s, cleared)
+        self._is_dropped, self._back_at = False, None
+        if is_back:
+            logs.event("line connected again", line=self.facts.line_id)
 
-    async def _say(self, links: list[Link], answer: bytes, struck: Struck, earliest: float) -> None:
+    async def _say(self, links: list[Link], answer: bytes, struck: Strikes, earliest: float) -> None:
         """An answer that is delayed holds nobody up: the next one may overtake it."""
         data = self._spoiled(answer, struck)
         if not data:
             return
         if Kind.DELAY in struck:
-            self._run(self._send_late(links, data, earliest + struck[Kind.DELAY].lasts_s))
+            self._run(self._send_late(links, data, earliest, struck))
         else:
             await self._send(links, data, earliest)
 
-    def _spoiled(self, answer: bytes, struck: Struck) -> bytes:
+    def _spoiled(self, answer: bytes, struck: Strikes) -> bytes:
         if not answer:
             return b""
         if Kind.CRC_ERROR in struck:
@@ -191,9 +215,12 @@ class SerialLine:
             answer = self._chance.randbytes(struck[Kind.GARBAGE].size) + answer
         return answer
 
-    async def _send_late(self, links: list[Link], data: bytes, at: float) -> None:
-        await until(at)
-        await self._send(links, data, at)
+    async def _send_late(self, links: list[Link], data: bytes, earliest: float, struck: Strikes) -> None:
+        loop, cleared = asyncio.get_running_loop(), asyncio.Event()
+        at = earliest + struck[Kind.DELAY].lasts_s
+        with struck.waiting(Kind.DELAY, partial(loop.call_soon_threadsafe, cleared.set)):
+            await passed(at - loop.time() - AHEAD_S, cleared)
+        await self._send(links, data, earliest if cleared.is_set() else at)
 
     async def _send(self, links: list[Link], data: bytes, earliest: float) -> None:
         """Each byte is there not before its last bit could have come."""

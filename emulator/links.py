@@ -6,12 +6,14 @@ import asyncio
 import os
 import select
 from collections.abc import Callable
+from contextlib import suppress
 
 from emulator.ptys import Pty
 
 READ_BYTES = 4096
 READS = 16  # in a row, before others have their turn
 MAX_PENDING_BYTES = 65536
+MAX_UNREAD_BYTES = 4096  # beyond what the system keeps, if nobody reads a terminal
 
 
 class Link:
@@ -28,8 +30,9 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._descriptor, self._received, self._ended = descriptor, received, ended
         self._watched = descriptor if watched is None else watched
-        self._pending = b""
-        self._is_open = True
+        self._pending = bytearray()
+        self._is_open, self._is_paused = True, False
+        self._end: select.epoll | None = None  # readable when the other side is gone, while paused
         self.was_used = False  # a byte has gone either way
         self._loop.add_reader(self._watched, self._on_readable)
 
@@ -47,12 +50,44 @@ class Link:
             self._pending += data
             self._flush()
 
+    def pause(self) -> None:
+        """Hear nothing until `resume`: the system holds back what is sent, and who sends it."""
+        if self._is_open and not self._is_paused:
+            self._is_paused = True
+            self._loop.remove_reader(self._watched)
+            self._watch_for_end()
+
+    def resume(self) -> None:
+        """Hear again."""
+        if self._is_open and self._is_paused:
+            self._is_paused = False
+            self._watch_no_more()
+            self._loop.add_reader(self._watched, self._on_readable)
+
     def close(self) -> None:
         """Let go of the descriptor, which stays open."""
         if self._is_open:
             self._is_open = False
+            self._watch_no_more()
             self._loop.remove_reader(self._watched)
             self._loop.remove_writer(self._descriptor)
+
+    def _watch_for_end(self) -> None:
+        """A client that leaves while it is not heard makes room at once."""
+        with suppress(OSError):  # no descriptor is left: it then makes room when all it has sent is heard
+            self._end = select.epoll()
+            self._end.register(self._descriptor, select.EPOLLRDHUP)
+            self._loop.add_reader(self._end.fileno(), self._on_end)
+
+    def _watch_no_more(self) -> None:
+        if self._end is not None:
+            self._loop.remove_reader(self._end.fileno())
+            self._end.close()
+            self._end = None
+
+    def _on_end(self) -> None:
+        self.close()
+        self._ended(self)
 
     def _on_readable(self) -> None:
         try:
@@ -65,29 +100,31 @@ class Link:
             self.was_used = True
             self._received(self, data)
         else:
-            self.close()
-            self._ended(self)
+            self._on_end()
 
     def _flush(self) -> None:
         try:
             while self._pending:
-                self._pending = self._pending[os.write(self._descriptor, self._pending) :]
+                del self._pending[: os.write(self._descriptor, self._pending)]
                 self.was_used = True
         except BlockingIOError:
             self._loop.add_writer(self._descriptor, self._flush)
         except OSError:  # gone; the reader is told, too
-            self._pending = b""
+            self._pending.clear()
             self._loop.remove_writer(self._descriptor)
         else:
             self._loop.remove_writer(self._descriptor)
 
 
 class TerminalLink(Link):
-    """The master of a pseudo-terminal, for whoever has it open. What is said while nobody has is lost."""
+    """The master of a pseudo-terminal, for whoever has it open. What is said while nobody has is lost.
+
+    Who has it open and does not read finds the newest: what is older goes at once when the buffers are full.
+    """
 
     def __init__(self, pty: Pty, received: Callable[[Link, bytes], None]) -> None:
         self._pty = pty
-        self._kept = b""
+        self.kept = b""  # for who comes first
         self._may_be_unread = False
         self._hang_up = select.poll()
         self._hang_up.register(pty.master, 0)
@@ -100,20 +137,32 @@ class TerminalLink(Link):
         """As Link. Who comes first is told what was kept for him."""
         if not self._is_open or self._hang_up.poll(0):
             return False
-        if self._kept:
-            kept, self._kept = self._kept, b""
+        if self.kept:
+            kept, self.kept = self.kept, b""
             self.write(kept)
         return True
 
     def keep(self, data: bytes) -> None:
         """As Link."""
-        self._kept = data
+        self.kept = data
 
     def write(self, data: bytes) -> None:
         """As Link."""
         if self.is_heard():
             self._may_be_unread = True
+            if len(self._pending) > MAX_UNREAD_BYTES:
+                self._pty.forget()
+                del self._pending[:-MAX_UNREAD_BYTES]
             super().write(data)
+
+    def _watch_for_end(self) -> None:
+        """It has none."""
+
+    def resume(self) -> None:
+        """As Link. What came meanwhile is no change that we would be woken for."""
+        if self._is_paused:
+            super().resume()
+            self._loop.call_soon(self._on_readable)
 
     def close(self) -> None:
         """As Link."""
@@ -125,6 +174,8 @@ class TerminalLink(Link):
             return
         self._changes.poll(0)
         for _ in range(READS):
+            if self._is_paused:
+                return
             try:
                 data = os.read(self._descriptor, READ_BYTES)
             except BlockingIOError:
@@ -136,7 +187,7 @@ class TerminalLink(Link):
         self._loop.call_soon(self._on_readable)
 
     def _left(self) -> None:
-        self._pending = b""
+        self._pending.clear()
         self._loop.remove_writer(self._descriptor)
         if self._may_be_unread:
             self._may_be_unread = False

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime, tzinfo
-from typing import Any
+from typing import Any, TextIO
 
 PROGRAM = "device-emulator"
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -16,7 +17,7 @@ _log = logging.getLogger("emulator")
 
 def set_up(level: str, log_format: str, zone: tzinfo = UTC) -> None:
     """All logging of this process, the libraries' too, in our lines. An unknown `level` counts as INFO."""
-    handler = logging.StreamHandler(sys.stdout)
+    handler = _Handler(sys.stdout)
     handler.setFormatter(_Formatter(log_format == "json", zone))
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -34,6 +35,23 @@ def warn(texts: Iterable[str]) -> None:
     """A line for each."""
     for text in texts:
         event(text, logging.WARNING)
+
+
+def leave_stdout() -> None:
+    """Who read it (`head`) has had enough: what is left is for nobody."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, sys.stdout.fileno())
+    os.close(nothing)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """The devices go on when nobody reads the log any more."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        if isinstance(sys.exc_info()[1], BrokenPipeError):
+            leave_stdout()
+        else:
+            super().handleError(record)
 
 
 class _Formatter(logging.Formatter):

@@ -48,8 +48,11 @@ class Peer(Protocol):
     def pass_time(self, seconds: float) -> None:
         """So much time is over."""
 
-    def said(self, struck: Callable[[Faults], Struck]) -> tuple[bytes, Struck]:
+    def said(self, struck: Callable[[Faults], Strikes]) -> tuple[bytes, Strikes]:
         """What it says unasked, once, and what is wrong with that. `struck` asks for a device's faults."""
+
+    def forget_news(self) -> None:
+        """What it says unasked now nobody hears."""
 
 
 class ModbusBus:
@@ -107,9 +110,12 @@ class ModbusBus:
     def pass_time(self, seconds: float) -> None:
         """Values are computed when they are read."""
 
-    def said(self, struck: Callable[[Faults], Struck]) -> tuple[bytes, Struck]:
+    def said(self, struck: Callable[[Faults], Strikes]) -> tuple[bytes, Strikes]:
         """Units only answer."""
-        return b"", {}
+        return b"", Strikes()
+
+    def forget_news(self) -> None:
+        """Units only answer."""
 
 
 class Talker(Protocol):
@@ -127,12 +133,14 @@ class Talker(Protocol):
     def pass_time(self, seconds: float) -> None:
         """So much time is over."""
 
-    @property
-    def has_news(self) -> bool:
-        """Whether it wants to say something unasked."""
+    def has_news(self, *, stuck: bool) -> bool:
+        """Whether it wants to say something unasked. `stuck`: a fault that makes it stuck is in force."""
 
-    def take_said(self, *, stuck: bool = False, heard: bool = True) -> bytes:
-        """What it says unasked, once; stuck, nothing that it has not said before. Not `heard`: by nobody."""
+    def take_said(self, *, stuck: bool = False) -> bytes:
+        """These news, once; stuck, nothing that it has not said before."""
+
+    def forget_news(self) -> None:
+        """Nobody hears them."""
 
 
 class TextPeer:
@@ -171,13 +179,20 @@ class TextPeer:
         """As Peer."""
         self._device.pass_time(seconds)
 
-    def said(self, struck: Callable[[Faults], Struck]) -> tuple[bytes, Struck]:
+    def said(self, struck: Callable[[Faults], Strikes]) -> tuple[bytes, Strikes]:
         """As Peer."""
-        if not self._device.has_news:
-            return b"", {}
         found = struck(self._device.faults)
-        is_heard = Kind.SILENCE not in found and Kind.DISCONNECT not in found
-        return self._device.take_said(stuck=is_heard and Kind.STUCK in found, heard=is_heard), found
+        if not self._device.has_news(stuck=found.is_in_force(Kind.STUCK)):
+            return b"", Strikes()
+        if Kind.SILENCE in found or Kind.DISCONNECT in found:
+            self._device.forget_news()
+            return b"", found
+        return self._device.take_said(stuck=Kind.STUCK in found), found
+
+    def forget_news(self) -> None:
+        """As Peer: that it is stuck no more is told to who comes later."""
+        if self._device.has_news(stuck=True):
+            self._device.forget_news()
 
 
 class TextSplitter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
+from contextlib import suppress
 from select import select
 
 WAKING_S = 0.00015  # that long a process may take to wake up
@@ -38,3 +39,9 @@ async def exactly(moment: float) -> None:
     clock = asyncio.get_running_loop().time
     while clock() < moment:
         pass
+
+
+async def passed(seconds: float, over: asyncio.Event | None = None) -> None:
+    """Sleep so long, or until it is `over`."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for((over or asyncio.Event()).wait(), seconds)

@@ -145,8 +145,8 @@ class ProfileRunner:
         each.elapsed_s = elapsed_s
         try:
             self._put(each, each.course.at(elapsed_s))
-        except ControlError as error:
-            each.error = str(error)
+        except Exception as error:  # noqa: BLE001 (one profile's mistake must not end the others)
+            each.error = str(error) if isinstance(error, ControlError) else repr(error)
             self._end(each, State.FAILED)
             return
         if is_over:
@@ -184,10 +184,13 @@ class ProfileRunner:
             del self._all[key]
 
     def _go(self) -> None:
-        if self._threaded and self._thread is None and not self._stopping:
+        if self._threaded and not self._is_at_work() and not self._stopping:
             self._thread = threading.Thread(target=self._work, name="profiles", daemon=True)
             self._thread.start()
         self._wake.set()
+
+    def _is_at_work(self) -> bool:
+        return self._thread is not None and self._thread.is_alive()
 
     def _work(self) -> None:
         while not self._stopping:

@@ -26,7 +26,7 @@ MAX_POINTS = 20_000
 Seconds = Annotated[float, Field(ge=0, le=LONGEST_S)]
 Number = Annotated[float, Field(ge=-1e12, le=1e12, allow_inf_nan=False)]
 Text = Annotated[StrictStr, Field(max_length=200)]
-Given = StrictBool | StrictInt | StrictFloat | Text
+Given = StrictBool | StrictInt | Annotated[StrictFloat, Field(allow_inf_nan=False)] | Text
 _TRUE, _FALSE = ("true", "on", "yes"), ("false", "off", "no")
 
 

@@ -46,7 +46,7 @@ class Claim:
         """Make missing folders, take the path and remove a dead link. Raises PathTakenError, OSError."""
         self.path = path
         self._lock_path = path.with_name(f".{path.name}.lock")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._make_folder()
         was_ours = self._lock_path.exists()
         self._lock = self._locked()
         try:
@@ -56,7 +56,11 @@ class Claim:
             raise
 
     def link(self, target: str) -> None:
-        """Make the path a link to `target`. Raises PathTakenError if something came to stand there meanwhile."""
+        """Make the path a link to `target`. Raises PathTakenError if something else came there meanwhile, OSError."""
+        if not self._is_still_there(self._lock):  # somebody has tidied up
+            self._make_folder()
+            before, self._lock = self._lock, self._locked()
+            os.close(before)
         self._check(was_ours=False)
         try:
             self.path.symlink_to(target)  # replaces nothing
@@ -71,6 +75,9 @@ class Claim:
     def release(self) -> None:
         """Give the path back."""
         self._unlock()
+
+    def _make_folder(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
 
     def _locked(self) -> int:
         while True:
@@ -89,7 +96,7 @@ class Claim:
     def _is_still_there(self, lock: int) -> bool:
         try:
             return os.path.samestat(os.fstat(lock), self._lock_path.stat())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return False
 
     def _check(self, was_ours: bool) -> None:
@@ -105,5 +112,6 @@ class Claim:
             raise PathTakenError(f"{self.path} exists and is not a link: remove it or choose another path")
 
     def _unlock(self) -> None:
-        self._lock_path.unlink(missing_ok=True)
+        if self._is_still_there(self._lock):
+            self._lock_path.unlink(missing_ok=True)
         os.close(self._lock)

@@ -8,15 +8,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from types import MappingProxyType
 
 from emulator.ev_model import Vehicle, Warmth
-from emulator.rapi_commands import answer_of
+from emulator.rapi_commands import AMPS_CONFIGURED, CHARGING, CONNECTED, SLEEPING, answer_of
 from emulator.rapi_lines import LineReader, framed
 
-AMPS_MIN, AMPS_MAX, AMPS_CONFIGURED = 6, 80, 32
-READY, CONNECTED, CHARGING, VENT_REQUIRED = 0x01, 0x02, 0x03, 0x04
-SLEEPING, DISABLED = 0xFE, 0xFF
+READY, VENT_REQUIRED = 0x01, 0x04
 EMU_SLEEPING, EMU_ERROR = 0xFD, 0xFE
 AT_LIMIT, LOCKED, TIME_LIMIT, RELAY_CLOSED, EV_CONNECTED = 0x0004, 0x0008, 0x0010, 0x0040, 0x0100
 CHARGE_LIMIT = 0x2000
@@ -56,6 +55,7 @@ class Charger:
         self.dialect, self.make = dialect, make or Make()
         self.vehicle = vehicle or Vehicle()
         self.amps = self.make.amps or (16 if self.is_firmware else AMPS_CONFIGURED)
+        self.protocol_version = self.make.protocol_version or ("5.2.1" if self.is_firmware else "5.0.1")
         self.off: int | None = None  # SLEEPING or DISABLED
         self.locked = self.at_limit = False
         self.faults_now: list[str] = []
@@ -70,6 +70,7 @@ class Charger:
         self.lcd, self.backlight = ["", ""], 0
         self.warmth = Warmth(24.2)
         self.said = b""
+        self.clock: datetime | None = None  # None: it goes
         self._reader = LineReader(self.is_firmware, self._answer)
 
     @property
@@ -223,14 +224,23 @@ class Charger:
         self.said += self.transition
 
     @property
+    def time(self) -> datetime:
+        """The time of its clock."""
+        return self.clock or datetime.now().astimezone()
+
+    @property
     def transition(self) -> bytes:
         """How it tells the state that it is in."""
         return framed(f"AT {self.state:02X} {self.pilot:02X} {self.amps} {self.flags:04X}")
 
     def twin(self) -> Charger:
-        """Another one in the same state: what happens to one does not to the other."""
-        chance = self.vehicle.chance  # large, and drawn from only as time passes
-        return copy.deepcopy(self, {id(chance): chance})
+        """Another one in the same state, whose clock stands: what happens to one does not to the other."""
+        found = copy.copy(self)  # quick: it is made after every answer
+        found.vehicle, found.warmth = copy.copy(self.vehicle), copy.copy(self.warmth)
+        found.faults_now, found.trips, found.lcd = self.faults_now[:], self.trips.copy(), self.lcd[:]
+        found._reader = self._reader.twin(found._answer)
+        found.clock = self.time
+        return found
 
     def _end_session(self) -> None:
         self.session_s = self.session_ws = 0.0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ AMPS_MIN, AMPS_MAX, AMPS_CONFIGURED = 6, 80, 32
 CONNECTED, CHARGING = 0x02, 0x03
 SLEEPING, DISABLED = 0xFE, 0xFF
 LCD_COLUMNS = 16
+_INTEGER = re.compile(r"-?[0-9]+")  # Python itself would take `1_0`, too
 FEATURES = "BDEFGRTVLOPZ"
 
 
@@ -67,8 +68,7 @@ def _trips(charger: Charger, _: list[str]) -> str:
 
 
 def _version(charger: Charger, _: list[str]) -> str:
-    make = charger.make
-    return f"{make.firmware_version} {make.protocol_version or ('5.2.1' if charger.is_firmware else '5.0.1')}"
+    return f"{charger.make.firmware_version} {charger.protocol_version}"
 
 
 def _identity(charger: Charger, _: list[str]) -> str:
@@ -103,7 +103,7 @@ def _heartbeat(charger: Charger, _: list[str]) -> str:
 
 
 def _set_current(charger: Charger, words: list[str]) -> str | None:
-    wanted = int(words[0])
+    wanted = _integer(words[0])
     if not charger.is_firmware:
         if not AMPS_MIN <= wanted <= AMPS_MAX:
             return None
@@ -127,7 +127,7 @@ def _set_level(charger: Charger, words: list[str]) -> str | None:
 
 def _set_heartbeat(charger: Charger, words: list[str]) -> str | None:
     if len(words) == 2:
-        charger.heartbeat = int(words[0]), int(words[1])
+        charger.heartbeat = _integer(words[0]), _integer(words[1])
     return _heartbeat(charger, words)
 
 
@@ -175,7 +175,7 @@ def _set_total(charger: Charger, words: list[str]) -> str:
 
 
 def _set_voltage(charger: Charger, words: list[str]) -> str | None:
-    millivolts = int(words[0])
+    millivolts = _integer(words[0])
     if not 60_000 <= millivolts <= 300_000:
         return None
     charger.millivolts = millivolts
@@ -223,11 +223,17 @@ def _set_text(charger: Charger, words: list[str]) -> str | None:
 
 
 def _numbers(words: list[str], count: int) -> str | None:
-    return "" if len([int(word) for word in words]) == count else None
+    return "" if len([_integer(word) for word in words]) == count else None
+
+
+def _integer(word: str) -> int:
+    if not _INTEGER.fullmatch(word):
+        raise ValueError(word)
+    return int(word)
 
 
 def _whole(word: str, most: int) -> int:
-    number = int(word)
+    number = _integer(word)
     if not 0 <= number <= most:
         raise ValueError(word)
     return number
@@ -263,7 +269,7 @@ _FIRMWARES: dict[str, Command] = _COMMON | {
     "GH": _energy_limit,
     "GM": lambda _, __: "259 0",
     "GO": lambda _, __: "650 520",
-    "GT": lambda _, __: datetime.now().astimezone().strftime("%y %-m %-d %-H %-M %-S"),
+    "GT": lambda charger, _: charger.time.strftime("%y %-m %-d %-H %-M %-S"),
     "GY": _heartbeat,
     "S1": lambda _, words: _numbers(words, 6),
     "S3": _limit_time,

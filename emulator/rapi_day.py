@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 from emulator.controls import Control, Controls, choice, number, switch, whole
 from emulator.faults import Faults
-from emulator.rapi_charger import AMPS_CONFIGURED, AMPS_MIN, CHARGING, FAULTS, Charger
+from emulator.rapi_charger import FAULTS, Charger
+from emulator.rapi_commands import AMPS_CONFIGURED, AMPS_MIN, CHARGING
 
 # Seconds of a round: nobody, plugged in, charging, plugged in and full.
 ROUND_S = (20.0, 5.0, 60.0, 5.0)
@@ -43,9 +44,8 @@ class ChargerDevice(Controls):
                 self._as_it_was = self._as_it_was or self.charger.twin()
                 self._is_stuck = True
                 return self._as_it_was.twin().heard(data)
-            answer, before = self.charger.heard(data), self._as_it_was
-            is_told = not self._is_stuck or before is None or bool(self.charger.said)
-            if before is not None and not is_told and before.transition != self.charger.transition:
+            answer = self.charger.heard(data)
+            if not self.charger.said and self._is_behind():
                 self.charger.say_transition()
             self._keep()
             return answer
@@ -59,12 +59,12 @@ class ChargerDevice(Controls):
                 self._steps[self._step]()
                 self._clock_s, self._step = 0.0, (self._step + 1) % len(self._steps)
 
-    @property
-    def has_news(self) -> bool:
-        """As peers.Talker."""
-        return bool(self.charger.said)
+    def has_news(self, *, stuck: bool) -> bool:
+        """As peers.Talker: stuck no more, it tells its state if that is another than it last told."""
+        with self.lock:
+            return bool(self.charger.said) or (not stuck and self._is_behind())
 
-    def take_said(self, *, stuck: bool = False, heard: bool = True) -> bytes:
+    def take_said(self, *, stuck: bool = False) -> bytes:
         """As peers.Talker."""
         with self.lock:
             said = self.charger.take_said()
@@ -72,9 +72,20 @@ class ChargerDevice(Controls):
                 self._as_it_was = self._as_it_was or self.charger.twin()
                 self._is_stuck = True
                 return b""
-            if said and heard:
-                self._keep()
+            said = said or self.charger.transition
+            self._keep()
             return said
+
+    def forget_news(self) -> None:
+        """As peers.Talker."""
+        with self.lock:
+            if not self.charger.take_said():
+                self._is_stuck = False  # so it was the end of that
+
+    def _is_behind(self) -> bool:
+        """Whether it was stuck when it last spoke, and what it then told is true no more."""
+        before = self._as_it_was
+        return self._is_stuck and before is not None and before.transition != self.charger.transition
 
     def _keep(self) -> None:
         self._as_it_was, self._is_stuck = self.charger.twin(), False

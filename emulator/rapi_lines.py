@@ -8,6 +8,7 @@ from collections.abc import Callable
 FIRMWARE_LINE_MAX = 31
 FIRMWARE_TOKENS_MAX = 10
 HEARD_MAX = 1024  # of a line that has not ended yet
+_SEQUENCE_ID = re.compile(r":(?!00)[0-9A-Fa-f]{2}")  # 00 is reserved
 _CHECKSUM = re.compile(rb"\^([0-9A-Fa-f]{2})[\r\n]*\Z")
 
 
@@ -47,6 +48,12 @@ class LineReader:
         self._heard = b""
         self.echo = False
 
+    def twin(self, answer: Callable[[list[str]], str | None]) -> LineReader:
+        """Another one that has heard the same, for another charger."""
+        found = LineReader(self._strict, answer)
+        found._heard, found.echo = self._heard, self.echo
+        return found
+
     def feed(self, data: bytes) -> bytes:
         """The answers to the commands that `data` completes."""
         self._heard += data if self._strict else data.replace(b"\n", b"\r")
@@ -62,7 +69,7 @@ class LineReader:
     def _echo(self, line: bytes) -> bytes:
         if self._strict:
             return line + b"\r"
-        words = line.decode("latin-1").upper().lstrip("$").partition("^")[0].split()
+        words = line.upper().decode("latin-1").lstrip("$").partition("^")[0].split()
         return framed("$".join(words))  # that is how it joins them
 
     def _strictly(self, line: bytes) -> bytes:
@@ -77,13 +84,13 @@ class LineReader:
                 line = text
                 break
         words = line[1:].decode("latin-1").split()
-        sequence = words.pop() if words and words[-1].startswith(":") else ""
+        sequence = words.pop() if words and _SEQUENCE_ID.fullmatch(words[-1]) else ""
         if len(words) + bool(sequence) > FIRMWARE_TOKENS_MAX:
             return framed("NK")
         return self._framed_answer(words, sequence.upper())
 
     def _leniently(self, line: bytes) -> bytes:
-        text = line.decode("latin-1").upper()
+        text = line.upper().decode("latin-1")  # bytes: a text in capitals may be none of latin-1
         if not text.startswith("$"):
             return framed("NK")
         return self._framed_answer(text[1:].partition("^")[0].split(), "")

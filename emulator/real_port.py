@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +21,16 @@ READ_BYTES = 4096
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Who is told, from other threads: of bytes and when they came; of its opening, its loss and its end (why)."""
+    """Who is told, from other threads: of bytes and when they came; of its opening, its loss and its end (why).
+
+    `went`: so many bytes were sent, or got lost.
+    """
 
     heard: Callable[[bytes, float], None]
     opened: Callable[[], None]
     lost: Callable[[str], None]
     gave_up: Callable[[str], None]
+    went: Callable[[int], None] = lambda _: None
 
 
 class RealPort:
@@ -35,6 +40,7 @@ class RealPort:
         """`url`: as pyserial takes it: /dev/ttyUSB0, socket://, rfc2217://, hwgrep://."""
         self._url, self._speed, self._retries, self._listener = url, speed, retries, listener
         self._port: Any = None
+        self._was_heard = False
         self._to_write: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._stopping = threading.Event()
         self._threads = [
@@ -66,14 +72,7 @@ class RealPort:
     def _read_on(self) -> None:
         while not self._stopping.is_set():
             try:
-                port = self._opened()
-                self._port = port
-                try:
-                    self._listener.opened()
-                    self._read(port)
-                finally:
-                    self._port = None
-                    port.close()
+                self._stay(self._opened())
                 return
             except (OSError, ValueError) as error:  # SerialException is an OSError
                 why = str(error)
@@ -83,6 +82,19 @@ class RealPort:
                 self._listener.gave_up(why)
                 return
             self._stopping.wait(pause_s)
+
+    def _stay(self, port: Any) -> None:
+        """Until it is lost, which raises, or we stop."""
+        self._port, self._was_heard = port, False
+        begun_at = time.monotonic()
+        try:
+            self._listener.opened()
+            self._read(port)
+        finally:
+            self._port = None
+            port.close()
+            # what we wrote proves nothing: a port server that hangs up on us at once takes that, too
+            self._retries.connection_ended(time.monotonic() - begun_at, used=self._was_heard)
 
     def _opened(self) -> Any:
         facts: dict[str, Any] = {} if "://" in self._url else {"exclusive": True}
@@ -102,14 +114,13 @@ class RealPort:
             while data and len(data) < READ_BYTES and (waiting := port.in_waiting):
                 data += port.read(min(waiting, READ_BYTES))
             if data:
-                self._retries.succeeded()
+                self._was_heard = True
                 self._listener.heard(data, came_at)
 
     def _write_on(self) -> None:
         while data := self._to_write.get():
             port = self._port
             if port is not None:
-                try:
+                with suppress(OSError, TypeError):  # the reader is told, too; pyserial when closed meanwhile
                     port.write(data)
-                except OSError:
-                    continue  # the reader is told, too
+            self._listener.went(len(data))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 MAX_PAUSE_S = 30.0
+STOOD_S = 1.0  # a connection that ends sooner, without a byte, proves nothing
 
 
 class Retries:
@@ -14,9 +15,10 @@ class Retries:
         self._failures = 0
         self._since: float | None = None
 
-    def succeeded(self) -> None:
-        """It worked (a mere connection proves nothing): the next pause is the first again."""
-        self._failures, self._since = 0, None
+    def connection_ended(self, stood_s: float, *, used: bool) -> None:
+        """It was there for so long. If it was of use, the next pause is the first again. `used`: a byte has gone."""
+        if used or stood_s >= STOOD_S:
+            self._failures, self._since = 0, None
 
     def failed(self, now: float) -> float | None:
         """Seconds to the next try; None: the time is over."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from emulator import logs
 from emulator.building import endpoint_of
 from emulator.endpoints import Endpoint, GaveUpError
+from emulator.line import MAX_WAITING_BYTES
 from emulator.links import Link
 from emulator.pacing import Speed
 from emulator.precise_loop import new_loop
@@ -99,21 +100,30 @@ class Tap:
         """`port`: makes the port; `failed` is told when it is given up, or nothing can be written."""
         self._endpoint, self._file, self._failed = endpoint, file, failed
         self._loop = asyncio.get_running_loop()
-        self.port = port(Listener(self._heard, self._opened, self._lost, self._gave_up))
+        self._waiting_bytes, self._paused = 0, set[Link]()
+        self.port = port(Listener(self._heard, self._opened, self._lost, self._gave_up, self._went))
 
     def received(self, link: Link, data: bytes) -> None:
         """As endpoints.Host: what comes while the port is closed gets lost, as on a real line."""
         if self.port.is_open:
             self.port.write(data)
             self._write(partial(self._file.piece, TO, data, self._loop.time()))
+            self._waiting_bytes += len(data)
+            if self._waiting_bytes > MAX_WAITING_BYTES:
+                link.pause()
+                self._paused.add(link)
 
     def ended(self, link: Link) -> None:
         """As endpoints.Host."""
+        self._paused.discard(link)
 
     # -- from the threads of the port ------------------------------------------------------------------------------
 
     def _heard(self, data: bytes, at: float) -> None:
         self._loop.call_soon_threadsafe(self._pass_on, data, at)
+
+    def _went(self, size: int) -> None:
+        self._loop.call_soon_threadsafe(self._let_come, size)
 
     def _opened(self) -> None:
         self._loop.call_soon_threadsafe(self._tell, "opened", None)
@@ -131,6 +141,13 @@ class Tap:
         for link in self._endpoint.links:
             link.write(data)
         self._write(partial(self._file.piece, FROM, data, at))
+
+    def _let_come(self, size: int) -> None:
+        self._waiting_bytes -= size
+        if self._waiting_bytes <= MAX_WAITING_BYTES:
+            for link in self._paused:
+                link.resume()
+            self._paused.clear()
 
     def _tell(self, event: str, why: str | None) -> None:
         facts = {} if why is None else {"why": why}

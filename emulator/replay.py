@@ -9,7 +9,7 @@ from emulator import logs
 from emulator.answering import answered
 from emulator.controls import Control, Controls
 from emulator.dialects import Dialect, dialect_of
-from emulator.faults import TEXT, Faults, Kind
+from emulator.faults import TEXT, Faults, Kind, Strikes
 from emulator.pacing import Speed
 from emulator.peers import Splitter, Struck
 from emulator.recording import TO, Recording
@@ -115,10 +115,14 @@ class ReplayPeer:
         """As Peer."""
         self._clock_s += seconds
 
-    def said(self, struck: Callable[[Faults], Struck]) -> tuple[bytes, Struck]:
+    def forget_news(self) -> None:
+        """As Peer."""
+        self._due()
+
+    def said(self, struck: Callable[[Faults], Strikes]) -> tuple[bytes, Strikes]:
         """As Peer: a device that was never asked anything begins anew at the end of its recording."""
         due = self._due()
-        return (due, struck(self._device.faults)) if due else (b"", {})
+        return (due, struck(self._device.faults)) if due else (b"", Strikes())
 
     def _due(self) -> bytes:
         unasked, found = self._script.unasked, b""

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from emulator.faults import HTTP, MODBUS, RAPI, TEXT, Fault, Kind
 from emulator.modbus_pdu import Table
-from emulator.scenario_problems import Twice, texts_of
+from emulator.scenario_problems import Twice, check_places, looked_up, texts_of, without_slash
 
 EXIT_CODE_CONFIG = 78  # EX_CONFIG of sysexits.h
 Rate = Annotated[float, Field(ge=0, le=1)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Name = Annotated[str, Field(min_length=1)]
-Address = Annotated[int, Field(ge=0, le=65535)]
+SensorId = Annotated[Name, AfterValidator(without_slash)]
+Host = Annotated[Name, AfterValidator(looked_up)]
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?$")]
+LAST_ADDRESS = 65535
+Address = Annotated[int, Field(ge=0, le=LAST_ADDRESS)]
 Word = Annotated[int, Field(ge=-32768, le=65535)]
 Words = dict[Address, Word | Annotated[list[Word], Field(min_length=1)]]
 Bits = dict[Address, bool | Annotated[list[bool], Field(min_length=1)]]
@@ -53,7 +67,7 @@ class Unit(_Model):
     """One Modbus unit: a kind of sensor with its registers, or `registers`, which has only those that are given."""
 
     unit_id: Annotated[int, Field(ge=1, le=247)]
-    sensor_id: Name
+    sensor_id: SensorId
     kind: Name
     holding: Words = {}
     input: Words = {}
@@ -71,6 +85,12 @@ class Unit(_Model):
     def _can_have(cls, faults: tuple[Fault, ...]) -> tuple[Fault, ...]:
         return _possible(faults, MODBUS)
 
+    @field_validator("holding", "input", "coil", "discrete")
+    @classmethod
+    def _have_their_place(cls, given: Words | Bits) -> Words | Bits:
+        check_places(given, LAST_ADDRESS)
+        return given
+
 
 class _Serial(_Model):
     """Where a line is and how fast. `mode` not given: tcp if there is a tcp_port and no pty_path."""
@@ -78,7 +98,7 @@ class _Serial(_Model):
     line_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] | None = None
     mode: Literal["pty", "tcp", "tcp_client"] | None = None
     pty_path: Path | None = Field(None, description="An absolute path; it becomes a link to the terminal.")
-    tcp_host: Name = "127.0.0.1"
+    tcp_host: Host = "127.0.0.1"
     tcp_port: Port | None = None
     clients: Literal["one", "many"] = "one"
     baudrate: Annotated[int, Field(ge=50, le=4_000_000)] | None = None
@@ -95,6 +115,8 @@ class _Serial(_Model):
     def _is_absolute(cls, path: Path | None) -> Path | None:
         if path is not None and not path.is_absolute():
             raise ValueError("must be an absolute path")
+        if path is not None and (path.name in ("", "..") or "\0" in str(path)):
+            raise ValueError("must be an absolute path that ends in the name of a link")
         return path
 
     @model_validator(mode="after")
@@ -108,9 +130,7 @@ class _Serial(_Model):
     @property
     def place_mode(self) -> str:
         """`mode`, or what follows from the other keys."""
-        if self.mode is not None:
-            return self.mode
-        return "tcp" if self.tcp_port is not None and self.pty_path is None else "pty"
+        return self.mode or usual_mode(self.pty_path, self.tcp_port)
 
 
 class Line(_Serial):
@@ -160,7 +180,7 @@ class Text(_Serial):
     """A line with one device that speaks in text. `sensor_id`: its name here; default: the line's."""
 
     kind: Literal["openevse", "openevse_emulator", "arduino", "arduino_json", "scale", "replay"]
-    sensor_id: Name | None = None
+    sensor_id: SensorId | None = None
     charger: ChargerMake | None = None
     recording: Path | None = Field(
         None, description="For `replay`: the file, from the folder in which the emulator is started."
@@ -183,14 +203,22 @@ class Text(_Serial):
         return self
 
 
+def dialect_of(charger: Text) -> str:
+    """How a charger speaks RAPI, as rapi_charger calls it."""
+    return "firmware" if charger.kind == "openevse" else "emulator"
+
+
 class Http(_Model):
     """The web server with the HTTP devices. `error_rate`: share of polls that are held, then dropped."""
 
-    host: Name = "127.0.0.1"
+    host: Host = "127.0.0.1"
     port: Port
+    names: tuple[HostName, ...] = Field(
+        (), description="Names of the public DNS by which page and API may be called, such as a proxy's."
+    )
     error_rate: Rate = 0.0
     faults: tuple[Fault, ...] = ()
-    motion: tuple[Name, ...] = ()
+    motion: tuple[SensorId, ...] = ()
 
     @field_validator("faults")
     @classmethod
@@ -249,21 +277,53 @@ def parse(data: object) -> Scenario:
         found = Scenario.model_validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
         problems = texts_of(error) + problems
+    else:
+        problems = problems or _names_taken(found)
     if problems:
         raise ScenarioError(problems)
     return found
 
 
+def _names_taken(scenario: Scenario) -> list[str]:
+    """Text lines that call their device as another one is called."""
+    taken = {unit.sensor_id for line in scenario.lines for unit in line.units}
+    taken |= {text.sensor_id for text in scenario.text_lines if text.sensor_id is not None}
+    taken.update(scenario.http.motion if scenario.http is not None else ())
+    names = line_ids(scenario)[len(scenario.lines) :]
+    return [
+        f"scenario.text_lines[{number}].sensor_id: {name}, which it is without one, is there twice"
+        for number, (text, name) in enumerate(zip(scenario.text_lines, names, strict=True))
+        if text.sensor_id is None and name in taken
+    ]
+
+
 def line_ids(scenario: Scenario) -> list[str]:
     """The ids of `lines`, then `text_lines`: as given, or from their place; different ones."""
-    taken = {line.line_id for line in (*scenario.lines, *scenario.text_lines)} | {"http"}
+    lines = (*scenario.lines, *scenario.text_lines)
+    return different_ids(
+        [(line.line_id, place_name(line.place_mode, line.pty_path, line.tcp_port)) for line in lines]
+    )
+
+
+def usual_mode(pty_path: object, tcp_port: object) -> str:
+    """The mode of a line that says none."""
+    return "tcp" if tcp_port is not None and pty_path is None else "pty"
+
+
+def place_name(mode: str, pty_path: Path | None, tcp_port: object) -> str:
+    """What a line is called after its place; characters that no id has become `_`."""
+    name = pty_path.stem if mode == "pty" and pty_path is not None else f"tcp-{tcp_port}"
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", name) or "_"
+
+
+def different_ids(lines: Sequence[tuple[str | None, str]]) -> list[str]:
+    """The ids of lines that are given as (id, name of the place)."""
+    taken = {line_id for line_id, _ in lines} | {"http"}
     found = []
-    for line in (*scenario.lines, *scenario.text_lines):
-        name = line.line_id
+    for line_id, stem in lines:
+        name = line_id
         if name is None:
-            at_pty = line.place_mode == "pty" and line.pty_path is not None
-            stem = line.pty_path.stem if at_pty and line.pty_path is not None else f"tcp-{line.tcp_port}"
-            names = (f"{stem}-{number}" if number > 1 else stem for number in range(1, 10_000))
+            names = (f"{stem}-{number}" if number > 1 else stem for number in itertools.count(1))
             name = next(each for each in names if each not in taken)
             taken.add(name)
         found.append(name)

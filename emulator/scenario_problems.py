@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -43,6 +43,8 @@ def _text(problem: Any) -> str:
             return str(problem["ctx"]["error"])
         case "literal_error" | "enum":
             text = f"must be one of {problem['ctx']['expected']}".replace(" or ", ", ")
+        case "string_pattern_mismatch":
+            text = f"must match {problem['ctx']['pattern']}"
         case "model_type" | "model_attributes_type" | "dict_type":
             text = "must be an object"
         case "list_type" | "tuple_type":
@@ -58,6 +60,35 @@ def _text(problem: Any) -> str:
     return text if len(value) > _LONGEST_VALUE else f"{text}, not {value}"
 
 
+def without_slash(name: str) -> str:
+    """The name of a device. Raises ValueError for one that no address of the control API could have."""
+    if "/" in name:
+        raise ValueError("must not contain a slash")
+    return name
+
+
+def looked_up(host: str) -> str:
+    """An address or name that can be looked up, whatever comes of it. Raises ValueError."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        host = "\0"
+    if "\0" in host:
+        raise ValueError("must be an IP address or a host name")
+    return host
+
+
+def check_places(given: Mapping[int, object], last: int) -> None:
+    """Whether lists at their first addresses follow each other up to `last`. Raises ValueError."""
+    free = 0
+    for first, contents in sorted(given.items(), key=lambda item: item[0]):
+        if first < free:
+            raise ValueError(f"{first} is in the list before it, too")
+        free = first + (len(contents) if isinstance(contents, list) else 1)
+    if free > last + 1:
+        raise ValueError(f"a list ends at {free - 1}, and the last address is {last}")
+
+
 class Twice:
     """Finds what is there twice in a scenario and must not be. The rest of it may be anything."""
 
@@ -69,6 +100,12 @@ class Twice:
         lines = [*self._items("lines"), *self._items("text_lines")]
         found = [*self._doubles(lines, "pty_path"), *self._doubles(lines, "line_id")]
         found += self._double_ports(lines)
+        if isinstance(self._data.get("http"), dict):
+            found += [
+                f"{path}.line_id: http is the web server"
+                for path, line in lines
+                if line.get("line_id") == "http"
+            ]
         for path, line in self._items("lines"):
             units = [(f"{path}.units[{n}]", unit) for n, unit in enumerate(_objects(line.get("units")))]
             found += self._doubles(units, "unit_id", f"{path}.units")

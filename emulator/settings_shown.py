@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel
 
-from emulator.scenario import CHARGERS, ChargerMake, Ev, Http, Line, Scenario, Text, line_ids
+from emulator.rapi_charger import Charger, Make
+from emulator.scenario import CHARGERS, ChargerMake, Ev, Http, Line, Scenario, Text, dialect_of, line_ids
 
 DEFAULT = "default"
 LONGEST = 200  # of a row's value, as text
 RECONNECT = frozenset(("reconnect_timeout_sec", "reconnect_backoff_ms"))  # of who calls, or opens a real port
+OF_MODE = "not used in mode"
 UNUSED: Mapping[str, frozenset[str]] = {  # by mode
     "pty": frozenset(("tcp_host", "tcp_port", "clients")) | RECONNECT,
     "tcp": frozenset(("pty_path",)) | RECONNECT,
@@ -23,18 +25,17 @@ UNUSED: Mapping[str, frozenset[str]] = {  # by mode
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One value and where it came from. `unused_in`: the mode in which it does nothing."""
+    """One value and where it came from. `unused`: that it does nothing, and why."""
 
     name: str
     value: object
     origin: str
-    unused_in: str | None = None
+    unused: str = ""
 
     @property
     def texts(self) -> tuple[str, str, str]:
         """As it is shown."""
-        note = "" if self.unused_in is None else f", not used in mode {self.unused_in}"
-        return self.name, _text(self.value), self.origin + note
+        return self.name, _text(self.value), f"{self.origin}, {self.unused}" if self.unused else self.origin
 
 
 class Rows:
@@ -76,16 +77,20 @@ class Rows:
             if key not in UNUSED[mode]:
                 yield row
             elif row.origin != DEFAULT and row.value is not None:
-                yield Row(row.name, row.value, row.origin, mode)
+                yield replace(row, unused=f"{OF_MODE} {mode}")
         yield from self._faults(name, given)
         for unit in given.get("units", ()):
             facts = {key: value for key, value in unit.items() if key != "sensor_id"}
             yield Row(f"{name}.units[{unit['sensor_id']}]", facts, self._source)
         if isinstance(line, Text) and line.kind in CHARGERS:
-            yield from self._charger(name, line.charger or ChargerMake(), path, given.get("charger") or {})
+            yield from self._charger(name, line, path, given.get("charger") or {})
 
-    def _charger(self, name: str, make: ChargerMake, path: str, given: dict[str, Any]) -> Iterator[Row]:
-        yield from self._of(f"{name}.charger.", f"{path}.charger", make, given, _keys(ChargerMake, "ev"))
+    def _charger(self, name: str, line: Text, path: str, given: dict[str, Any]) -> Iterator[Row]:
+        make = line.charger or ChargerMake()
+        shelf = Charger(dialect_of(line), Make(protocol_version=make.protocol_version, amps=make.amps))
+        counts = {"amps": shelf.amps, "protocol_version": shelf.protocol_version}
+        keys = _keys(ChargerMake, "ev")
+        yield from self._of(f"{name}.charger.", f"{path}.charger", make, given, keys, counts)
         at = f"{path}.charger.ev"
         yield from self._of(f"{name}.charger.ev.", at, make.ev, given.get("ev", {}), _keys(Ev))
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -148,6 +148,33 @@ def test_options_of_a_recorder_are_shown_as_said_and_refused_elsewhere(tmp_path:
     assert (refused.returncode, "are of the port of --record" in refused.stderr) == (2, True)
 
 
+def test_a_web_port_of_the_environment_does_not_keep_a_recorder_from_its_work(tmp_path: Path) -> None:
+    recorder = ("--record", "/dev/null", "--to", str(tmp_path / "r"), "--show-config")
+    shown = ran(*recorder, WEB_PORT="8080", WEB_HOST="0.0.0.0")
+    assert shown.returncode == 0, shown.stderr
+    assert "web.port\t8080\tenvironment WEB_PORT, not used by --record" in shown.stdout.splitlines()
+
+
+@pytest.mark.parametrize("option", ["--show-config", "--show-hub"])
+def test_who_reads_what_is_shown_may_leave(tmp_path: Path, option: str) -> None:
+    (tmp_path / "s.json").write_text('{"http": {"port": 8080}}')
+    hears, says = os.pipe()
+    os.close(hears)
+    try:
+        ended = subprocess.run(
+            [*COMMAND, str(tmp_path / "s.json"), option],
+            cwd=ROOT,
+            stdout=says,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(says)
+    assert (ended.returncode, ended.stderr) == (1, "")
+
+
 def test_a_hub_is_told_every_kind_of_line(tmp_path: Path) -> None:
     port = free_port()
     scenario = {
@@ -219,3 +246,33 @@ def test_the_environment_moves_the_only_line(start: Start, tmp_path: Path) -> No
     port = free_port()
     emulator = start(scenario, "--serial-mode", "tcp", SERIAL_MODE="pty", SERIAL_TCP_PORT=str(port))
     assert emulator.said(f"place=socket://127.0.0.1:{port}")
+
+
+def test_who_has_read_enough_of_the_log_ends_nothing(tmp_path: Path) -> None:
+    port = free_port()
+    with (tmp_path / "errors").open("w") as errors:
+        process = subprocess.Popen(
+            [*COMMAND, "--web-port", str(port)],
+            env={**os.environ, "TMPDIR": str(tmp_path)},
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            cwd=ROOT,
+            text=True,
+        )
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            process.stdout.close()  # as `head` does
+
+            def is_there() -> bool:
+                with suppress(requests.ConnectionError):
+                    return requests.delete(f"http://127.0.0.1:{port}/api/faults", timeout=10).ok
+                return False
+
+            eventually(is_there)
+            process.terminate()
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+            process.wait()
+    assert (tmp_path / "errors").read_text() == ""

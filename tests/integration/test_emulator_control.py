@@ -70,7 +70,7 @@ def scenario(folder: Path, port: int, tcp_port: int) -> dict[str, Any]:
             {"line_id": "wallbox", "pty_path": str(folder / "ev"), **charger},
             {"line_id": "scale", "tcp_port": tcp_port, "kind": "scale"},
         ],
-        "http": {"port": port, "motion": ["motion"]},
+        "http": {"port": port, "names": ["lab.example"], "motion": ["motion"]},
     }
 
 
@@ -391,15 +391,37 @@ def test_a_page_of_another_site_uses_up_no_fault_of_a_detector(control: Control)
     for headers in (
         {"Origin": "http://evil.example"},
         {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"},
+        {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors"},  # a page of another port
     ):
         assert control.ask("GET", "/sensors/motion", headers=headers).status_code == 403
     assert control.ask("GET", "/sensors/motion").status_code == 500
     assert control.ask("GET", "/sensors/motion").status_code == 200
 
 
+def test_who_asks_for_a_detector_that_is_not_there_uses_up_no_fault(control: Control) -> None:
+    control.call("POST", "/api/lines/http/faults", {"kind": "http_error", "count": 1})
+    for path in ("/sensors/nobody", "/sensors/", "/sensors/motion/motion"):
+        assert control.ask("GET", path).status_code in (404, 405), path
+    assert control.ask("GET", "/sensors/motion").status_code == 500
+    assert control.ask("GET", "/sensors/motion").status_code == 200
+
+
+def test_a_link_from_elsewhere_leads_to_the_page(control: Control) -> None:
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    assert control.ask("GET", "/", headers=headers).status_code == 200
+
+
 def test_its_own_page_may_order_by_every_address_of_the_emulator(control: Control) -> None:
     port = control.url.rpartition(":")[2]
-    for host in (f"127.0.0.1:{port}", f"localhost:{port}", f"emulator-1:{port}", f"[::1]:{port}"):
+    # the last is in the scenario's `names`: that of a proxy, which hands it on
+    for host in (
+        f"127.0.0.1:{port}",
+        f"localhost:{port}",
+        f"emulator-1:{port}",
+        f"[::1]:{port}",
+        "lab.example",
+    ):
         own = {"Host": host, "Origin": f"http://{host}", "Sec-Fetch-Site": "same-origin"}
         assert control.ask("PUT", VALUE, {"value": 1}, headers=own).status_code == 200, host
     assert control.call("GET", "/api/devices/temperature")["values"]["value"] == 1

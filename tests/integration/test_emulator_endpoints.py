@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import random
 import select
+import shutil
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from emulator import endpoints
-from emulator.ascii_line_devices import Printer
-from emulator.endpoints import PtyEndpoint, TcpClient
+from emulator import reconnecting, tcp_endpoints
+from emulator.ascii_line_devices import Printer, Scale
+from emulator.endpoints import PtyEndpoint
 from emulator.faults import TEXT, Fault, Faults, Kind
-from emulator.line import SerialLine
-from emulator.links import Link
+from emulator.line import MAX_WAITING_BYTES, SerialLine
+from emulator.links import READ_BYTES, Link
 from emulator.pacing import Speed
 from emulator.peers import TextPeer
-from emulator.ptys import PathTakenError
+from emulator.ptys import Claim, PathTakenError
 from emulator.registry import Line
+from emulator.tcp_endpoints import TcpClient, TcpServer
+from tests.support import free_port
 
 WITHIN_S = 30
 
@@ -123,6 +128,48 @@ def test_who_opens_a_terminal_hears_nothing_that_was_for_who_had_it_before(tmp_p
     asyncio.run(run())
 
 
+def test_who_has_a_terminal_open_and_does_not_read_finds_the_newest_and_no_gap(tmp_path: Path) -> None:
+    async def run() -> None:
+        with terminal(tmp_path) as (endpoint, _):
+            (link,) = endpoint.links
+            client = Client(tmp_path / "line")
+            for number in range(100_000):
+                link.write(b"%05d\r" % number)
+            heard = b""
+
+            def is_all_read() -> bool:
+                nonlocal heard
+                heard += client.hear()
+                return heard.endswith(b"99999\r")
+
+            await until(is_all_read)
+            assert len(heard) < 50_000  # the system's buffers, and 4 KB
+            lines = heard.split(b"\r")[1:-1]
+            assert [int(line) for line in lines] == list(range(100_000 - len(lines), 100_000))
+            client.close()
+
+    asyncio.run(run())
+
+
+def test_much_at_once_reaches_a_client_that_reads(tmp_path: Path) -> None:
+    async def run() -> None:
+        with terminal(tmp_path) as (endpoint, _):
+            (link,) = endpoint.links
+            client, heard, data = Client(tmp_path / "line"), b"", random.Random(1).randbytes(300_000)
+            link.write(data)
+
+            def is_all_read() -> bool:
+                nonlocal heard
+                heard += client.hear()
+                return len(heard) >= len(data)
+
+            await until(is_all_read)
+            assert heard == data
+            client.close()
+
+    asyncio.run(run())
+
+
 def test_requests_of_clients_that_come_and_go_at_once_are_all_heard(tmp_path: Path) -> None:
     async def run() -> None:
         with terminal(tmp_path) as (_, host):
@@ -157,24 +204,27 @@ def test_a_terminal_that_two_have_open_is_heard_until_both_have_left(tmp_path: P
     asyncio.run(run())
 
 
+class CountingPrinter(Printer):
+    """Knows how often it printed for nobody."""
+
+    unheard = 0
+
+    def forget_news(self) -> None:
+        super().forget_news()
+        self.unheard += 1
+
+
 def test_a_fault_is_not_spent_on_a_line_that_nobody_hears(tmp_path: Path) -> None:
-    values = iter(range(10_000))
-    printed: list[float] = []
-
-    def measure() -> float:
-        printed.append(next(values))
-        return printed[-1]
-
     async def run() -> None:
         faults = Faults(TEXT, random.Random(1), [Fault(kind=Kind.GARBAGE, size_bytes=4, count=1)])
-        device = Printer("printer", "arduino", faults, measure, lambda: 45)
+        device = CountingPrinter("printer", "arduino", faults, lambda: 22.5, lambda: 45)
         device.pass_time(1000)
         endpoint = PtyEndpoint(tmp_path / "line")
         facts = Line("line", "arduino", endpoint.place, Faults((), random.Random(1)), ("printer",))
         line = SerialLine(facts, endpoint, TextPeer(device, is_charger=False), Speed(9600), random.Random(1))
         line.start(lambda error: pytest.fail(str(error)))
         try:
-            await until(lambda: len(printed) >= 2)
+            await until(lambda: device.unheard >= 2)
             assert [active.struck for active in faults.active()] == [0]
             client = Client(tmp_path / "line")
             device.pass_time(1000)
@@ -193,11 +243,28 @@ def test_a_file_that_took_the_place_of_a_pulled_terminal_stays_and_ends_the_line
             pulled = asyncio.create_task(endpoint.drop(0.1))
             await a_few_turns()
             (tmp_path / "line").write_text("mine")
-            await pulled
+            assert not await pulled
             assert [type(failure) for failure in host.failures] == [PathTakenError]
             assert "exists and is not a link" in str(host.failures[0])
             assert not endpoint.status.is_up
         assert (tmp_path / "line").read_text() == "mine"
+
+    asyncio.run(run())
+
+
+def test_who_comes_first_hears_the_greeting_also_after_the_cable_was_pulled(tmp_path: Path) -> None:
+    async def run() -> None:
+        with terminal(tmp_path) as (endpoint, _):
+            endpoint.links[0].keep(b"boot\r")
+            for _ in range(2):
+                await endpoint.drop(0.01)
+            for greeting in (b"boot\r", b""):
+                client = Client(tmp_path / "line")
+                (link,) = endpoint.links
+                link.write(b"new\r")
+                assert client.hear() == greeting + b"new\r"
+                client.close()
+                await endpoint.drop(0.01)
 
     asyncio.run(run())
 
@@ -215,6 +282,139 @@ def test_a_pulled_terminal_comes_back_as_another(tmp_path: Path) -> None:
             again.close()
 
     asyncio.run(run())
+
+
+def test_a_folder_that_was_removed_while_its_cable_was_pulled_is_made_again(tmp_path: Path) -> None:
+    async def run() -> None:
+        with terminal(tmp_path / "lines") as (endpoint, host):
+            pulled = asyncio.create_task(endpoint.drop(0.05))
+            await a_few_turns()
+            shutil.rmtree(tmp_path / "lines")
+            assert await pulled
+            client = Client(tmp_path / "lines" / "line")
+            client.send(b"W\r")
+            await until(lambda: host.heard == b"W\r")
+            client.close()
+            with pytest.raises(PathTakenError, match="belongs to another emulator that runs"):
+                Claim(tmp_path / "lines" / "line")
+        assert list((tmp_path / "lines").iterdir()) == []
+
+    asyncio.run(run())
+
+
+def test_a_cable_is_plugged_in_again_when_its_strike_is_over_before_its_time(tmp_path: Path) -> None:
+    async def run() -> None:
+        with terminal(tmp_path) as (endpoint, _):
+            over = asyncio.Event()
+            pulled = asyncio.create_task(endpoint.drop(3600, over))
+            await a_few_turns()
+            assert not endpoint.status.is_up
+            over.set()
+            async with asyncio.timeout(WITHIN_S):
+                assert await pulled
+            assert endpoint.status.is_up
+
+    asyncio.run(run())
+
+
+def test_a_terminal_that_was_paused_hears_later_what_was_sent_meanwhile(tmp_path: Path) -> None:
+    async def run() -> None:
+        with terminal(tmp_path) as (endpoint, host):
+            (link,) = endpoint.links
+            client = Client(tmp_path / "line")
+            link.pause()
+            client.send(b"W\r")
+            await a_few_turns()
+            assert host.heard == b""
+            link.resume()
+            await until(lambda: host.heard == b"W\r")
+            client.close()
+
+    asyncio.run(run())
+
+
+# -- clients that connect -----------------------------------------------------------------------------------------
+
+
+class Sulking(Scale):
+    """It fails at an X, whatever for."""
+
+    def heard(self, data: bytes, *, stuck: bool = False) -> bytes:
+        if data.startswith(b"X"):
+            raise RuntimeError("no")
+        return super().heard(data, stuck=stuck)
+
+
+@asynccontextmanager
+async def scale_on_a_port(*, paced: bool = False) -> AsyncIterator[tuple[SerialLine, TcpServer, int]]:
+    device = Sulking("scale", "scale", Faults(TEXT, random.Random(1)), lambda: 1.0)
+    port = free_port()
+    endpoint = TcpServer("127.0.0.1", port, many=False)
+    facts = Line("line", "scale", endpoint.place, Faults((), random.Random(1)), ("scale",), 300, paced)
+    line = SerialLine(facts, endpoint, TextPeer(device, is_charger=False), Speed(300), random.Random(1))
+    line.start(lambda error: pytest.fail(str(error)))
+    try:
+        yield line, endpoint, port
+    finally:
+        await line.stop()
+
+
+def test_an_exchange_that_fails_is_logged_and_the_line_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        async with scale_on_a_port() as (_, _, port), asyncio.timeout(WITHIN_S):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"X\r")
+            await until(lambda: "exchange failed on line line" in caplog.text)
+            writer.write(b"W\r")
+            assert (await reader.readline()).endswith(b" kg\r\n")
+            writer.close()
+
+    asyncio.run(run())
+
+
+def test_of_a_client_that_sends_too_much_some_is_heard_and_when_it_goes_there_is_room_at_once() -> None:
+    async def run() -> None:
+        async with scale_on_a_port(paced=True) as (line, endpoint, port):
+            client = socket.create_connection(("127.0.0.1", port))
+            client.setblocking(False)
+            await until(lambda: endpoint.links)
+            async with asyncio.timeout(WITHIN_S):
+                await asyncio.get_running_loop().sock_sendall(client, b"W\r" * 50_000)
+            await until(lambda: line.facts.counters.bytes_in > MAX_WAITING_BYTES)
+            for _ in range(20):
+                await a_few_turns()
+            assert line.facts.counters.bytes_in <= MAX_WAITING_BYTES + 2 * READ_BYTES
+            client.close()
+            await until(lambda: not endpoint.links)
+
+    asyncio.run(run())
+
+
+def test_clients_wait_while_no_descriptor_is_left_and_the_log_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tcp_endpoints, "SHORT_S", 0.01)
+
+    async def run() -> None:
+        loop, missing = asyncio.get_running_loop(), [1, 2, 3]
+        accept = loop.sock_accept
+
+        async def short_of_descriptors(listener: socket.socket) -> tuple[socket.socket, Any]:
+            if missing:
+                missing.pop()
+                raise OSError(errno.EMFILE, "Too many open files")
+            return await accept(listener)
+
+        monkeypatch.setattr(loop, "sock_accept", short_of_descriptors)
+        async with scale_on_a_port() as (_, _, port), asyncio.timeout(WITHIN_S):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"W\r")
+            assert (await reader.readline()).endswith(b" kg\r\n")
+            writer.close()
+
+    with caplog.at_level("WARNING"):
+        asyncio.run(run())
+    assert caplog.text.count("cannot take clients") == 1
 
 
 # -- an address that we call --------------------------------------------------------------------------------------
@@ -262,7 +462,7 @@ TIMEOUT_S = 0.2
 def test_who_calls_does_not_give_up_while_connections_are_of_use(
     use: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(endpoints, "STOOD_S", 0.1)
+    monkeypatch.setattr(reconnecting, "STOOD_S", 0.1)
 
     async def run() -> None:
         loop = asyncio.get_running_loop()

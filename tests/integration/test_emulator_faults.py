@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,16 @@ import pytest
 import requests
 
 from emulator.frames import framed
-from tests.integration.emulated import Raw, Start, emulators, free_port, http_of, line_of, scenario_of
+from tests.integration.emulated import (
+    Control,
+    Raw,
+    Start,
+    emulators,
+    free_port,
+    http_of,
+    line_of,
+    scenario_of,
+)
 from tests.support import eventually
 
 READ = framed(1, bytes.fromhex("0300000001"))
@@ -239,6 +249,33 @@ def test_a_stuck_charger_takes_orders_and_keeps_what_it_has(shared: Shared) -> N
         assert client.ask(b"$GE\r$GS\r", len(limit + state)) == limit + state
 
 
+def test_who_listens_to_a_charger_hears_its_new_state_when_it_is_stuck_no_more(shared: Shared) -> None:
+    device = f"http://127.0.0.1:{shared.port}/api/devices/openevse/values/plugged"
+    state, told = b"$OK 01 0 01 0000^10\r", b"$AT 02 02 16 0100^37\r"
+    with shared.client("openevse", {"kind": "stuck"}) as client:
+        assert client.ask(b"$GS\r", len(state)) == state
+        assert requests.put(device, json={"value": True}, timeout=10).ok
+        assert client.ask(b"$GS\r", len(state)) == state
+        shared.heal()
+        assert client.hear(len(told)) == told
+        assert requests.put(device, json={"value": False}, timeout=10).ok
+        assert client.hear(len(state)) == b"$AT 01 01 16 0000^36\r"
+
+
+def test_what_is_said_unasked_can_pull_the_cable(shared: Shared) -> None:
+    with shared.client("arduino", {"kind": "disconnect", "seconds": 0.1, "count": 1}) as client:
+        assert client.hear(1, 30) == b""
+
+    def is_heard_again() -> bool:
+        try:
+            with shared.client("arduino") as client:
+                return client.hear(2, 30).startswith(b"T=")
+        except ConnectionError:
+            return False
+
+    eventually(is_heard_again, 30)
+
+
 def test_a_printing_device_is_cut_short_for_as_many_lines_as_was_asked_for(shared: Shared) -> None:
     with shared.client("arduino", {"kind": "truncation", "size_bytes": 2, "count": 1}) as client:
         assert client.hear(12, 30).startswith(b"T=T=")
@@ -299,3 +336,40 @@ def test_a_stuck_detector_says_the_same_again(shared: Shared) -> None:
     first = requests.get(shared.detector, timeout=10).json()
     requests.post(f"{shared.detector}/motion", json={"active": not first["motion_detected"]}, timeout=10)
     assert requests.get(shared.detector, timeout=10).json() == first
+
+
+def test_the_faults_of_a_detector_strike_whatever_letters_its_name_has(start: Start) -> None:
+    http = http_of("Küche")
+    start(scenario_of(http=http))
+    Control(http["port"]).inject("devices/Küche", "http_error", count=1)
+    url = f"http://127.0.0.1:{http['port']}/sensors/Küche"
+    assert [requests.get(url, timeout=10).status_code for _ in range(2)] == [500, 200]
+
+
+def test_what_holds_up_a_client_is_over_when_its_fault_is_cleared(shared: Shared) -> None:
+    shared.inject("http", {"kind": "hang", "seconds": 3600, "count": 1})
+    refused: list[str] = []
+
+    def poll() -> None:
+        try:
+            requests.get(shared.detector, timeout=60)
+        except requests.ConnectionError:
+            refused.append("closed without an answer")
+
+    polling = threading.Thread(target=poll)
+    polling.start()
+    control = Control(shared.port)
+    eventually(lambda: not control.ask("GET", "lines/http/faults")["faults"])
+    with shared.client("scale", {"kind": "disconnect", "seconds": 3600, "count": 1}) as client:
+        client.ask(b"W\r", 1, 0.1)
+    eventually(lambda: control.ask("GET", "lines/scale")["back_in_s"])
+    assert not control.ask("GET", "lines/scale")["is_up"]
+    with shared.client("openevse", {"kind": "delay", "seconds": 3600, "count": 1}) as client:
+        assert client.ask(GV, 1, 0.1) == b""
+        eventually(lambda: control.counters("openevse")["answered"])
+        shared.heal()
+        assert client.hear(len(VERSION)) == VERSION
+    polling.join(60)
+    assert refused == ["closed without an answer"]
+    eventually(lambda: control.ask("GET", "lines/scale")["is_up"])
+    assert control.ask("GET", "lines/scale")["back_in_s"] is None

@@ -15,6 +15,7 @@ import pytest
 import requests
 
 from tests.broker import MOSQUITTO, NO_MOSQUITTO, Witness, mosquitto, password_file
+from tests.integration.emulated import Control
 from tests.support import eventually
 from tests.system.hub import (
     BIN,
@@ -269,3 +270,24 @@ def test_a_group_command_is_answered_for_all_its_members(running: Running) -> No
     topic = f"{running.prefix}/groups/all/cmd/response"
     body = json.loads(running.witness.wait_for(topic, after_s=asked_s).payload)
     assert (body["cmd_id"], body["status"], set(body["results"])) == ("g1", "error", set(DEVICES))
+
+
+def test_its_own_emulator_takes_faults_at_the_address_that_its_log_says(running: Running) -> None:
+    line = running.hub.wait_for_line("device-emulator.*web server up")
+    found = re.search(r"url=http://127\.0\.0\.1:(\d+)", line)
+    assert found is not None, line
+    control, thermometer = Control(int(found[1])), f"devices/{DEVICES[0]}"
+
+    def fresh() -> tuple[int, str | None]:
+        url = f"{running.hub.url('state-aggregator')}/device/{DEVICES[0]}/force-refresh"
+        answer = requests.post(url, timeout=60)
+        return answer.status_code, answer.json().get("error")
+
+    eventually(lambda: fresh() == (200, None), UP_WITHIN_S)
+    control.inject(thermometer, "crc_error")
+    try:
+        eventually(lambda: fresh() == (503, "READ_FAILED"), UP_WITHIN_S)
+        assert control.struck(thermometer)["crc_error"] > 0
+    finally:
+        control.heal(thermometer)
+    eventually(lambda: fresh() == (200, None), UP_WITHIN_S)

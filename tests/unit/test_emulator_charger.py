@@ -163,6 +163,7 @@ def test_text_goes_to_the_display() -> None:
 BYTES = st.one_of(
     st.binary(max_size=60),
     st.text("$GSCFEABLTK ^*:0123456789\r\n", max_size=60).map(lambda text: text.encode()),
+    st.binary(max_size=4).map(lambda data: b"$SE 1\r$GS :" + data + b"\r"),
 )
 
 
@@ -170,6 +171,8 @@ def heard_in(charger: Charger, pieces: list[bytes]) -> bytes:
     return b"".join(charger.heard(piece) for piece in pieces)
 
 
+@example([b"$GS :\xff\r$GS :\xb5\r"], "firmware")
+@example([b"$\xff\r$SE 1\r$\xb5\r"], "emulator")
 @given(st.lists(BYTES, max_size=6), st.sampled_from(DIALECTS))
 def test_answers_are_framed_whatever_is_heard(pieces: list[bytes], dialect: str) -> None:
     charger = Charger(dialect)

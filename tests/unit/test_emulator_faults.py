@@ -144,6 +144,25 @@ def test_a_fault_is_taken_back_by_its_id() -> None:
     assert faults.active() == []
 
 
+@pytest.mark.parametrize("how", ["clear", "remove"])
+def test_who_waits_out_a_strike_is_woken_when_its_fault_is_taken_back(how: str) -> None:
+    device, line = faults_of(), faults_of()
+    device.inject(Fault(kind=Kind.SILENCE))
+    fault_id = device.inject(Fault(kind=Kind.DELAY))
+    woken: list[str] = []
+    struck = Strikes(device, line)
+    with struck.waiting(Kind.DELAY, lambda: woken.append("awake")):
+        line.clear()
+        device.remove(fault_id - 1)
+        assert woken == []
+        if how == "clear":
+            device.clear()
+        else:
+            device.remove(fault_id)
+    device.clear()
+    assert woken == ["awake"]
+
+
 def test_only_what_is_possible_can_be_injected() -> None:
     with pytest.raises(NotPossibleError, match="hang is not one of crc_error, delay"):
         faults_of().inject(Fault(kind=Kind.HANG))
@@ -173,6 +192,7 @@ def test_a_strike_lasts_as_long_as_its_kind_unless_it_is_said(kind: Kind, lasts_
         ({"kind": "http_error", "code": 200}, r"code of http_error must be 400\.\.599"),
         ({"kind": "echo", "size_bytes": 3}, "size_bytes means nothing for echo"),
         ({"kind": "silence", "weather": 1}, "weather"),
+        ({"kind": "garbage", "size_bytes": 65537}, r"size_bytes of garbage must be 0\.\.65536"),
     ],
 )
 def test_a_wrong_fault_is_refused(wrong: dict[str, Any], message: str) -> None:

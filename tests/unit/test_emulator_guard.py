@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pytest
 
 from emulator.control_guard import refusal
 
 
-def refused(*, own: str = "127.0.0.1", is_poll: bool = False, **headers: str) -> str | None:
+def refused(*, own: Collection[str] = ("127.0.0.1",), is_poll: bool = False, **headers: str) -> str | None:
     environ = {f"HTTP_{name.upper()}": text for name, text in headers.items()}
     return refusal(environ, own, is_poll=is_poll)
 
@@ -49,12 +51,12 @@ def test_a_name_that_no_other_site_can_have_is_ours(host: str) -> None:
         "[::1].evil.example",
     ],
 )
-def test_a_name_of_the_public_net_is_refused_unless_it_is_the_configured_one(host: str) -> None:
+def test_a_name_of_the_public_net_is_refused_unless_it_is_a_configured_one(host: str) -> None:
     why = refused(host=host)
     assert why is not None
     assert why.startswith("foreign host: ")
-    assert "WEB_HOST" in why
-    assert refused(own=host.removesuffix(":8080").upper(), host=host) is None
+    assert "http.names (WEB_NAMES, --web-names)" in why
+    assert refused(own=("0.0.0.0", host.removesuffix(":8080").upper()), host=host) is None
     assert refused(is_poll=True, host=host) is None
 
 
@@ -91,3 +93,13 @@ def test_only_the_own_page_may_call(host: str, origin: str, is_own: bool) -> Non
 )
 def test_what_a_page_elsewhere_embeds_is_refused(site: str, mode: str, is_fine: bool) -> None:
     assert (refused(host="localhost", sec_fetch_site=site, sec_fetch_mode=mode) is None) is is_fine
+
+
+@pytest.mark.parametrize("mode", ["navigate", "no-cors", "cors"])  # navigate: an iframe, a window, a refresh
+@pytest.mark.parametrize(
+    ("site", "is_fine"),
+    [("cross-site", False), ("same-site", False), ("anything", False), ("same-origin", True), ("none", True)],
+)
+def test_no_page_elsewhere_can_poll_not_even_by_opening_the_poll(site: str, mode: str, is_fine: bool) -> None:
+    why = refused(host="localhost", sec_fetch_site=site, sec_fetch_mode=mode, is_poll=True)
+    assert (why is None) is is_fine

@@ -40,7 +40,7 @@ def test_bytes_come_in_groups_of_four_milliseconds_and_at_once_on_a_line_without
 def test_pauses_double_from_the_backoff_up_to_30_s() -> None:
     retries = Retries(1.0, 0)
     assert [retries.failed(float(n)) for n in range(8)] == [1, 2, 4, 8, 16, 30, 30, 30]
-    retries.succeeded()
+    retries.connection_ended(0.1, used=True)
     assert retries.failed(100.0) == 1
 
 
@@ -50,11 +50,21 @@ def test_who_calls_gives_up_when_his_time_since_the_first_failure_is_over() -> N
     assert retries.failed(110.0) is None
 
 
-def test_a_success_makes_his_time_begin_anew_and_0_never_ends() -> None:
+@pytest.mark.parametrize(
+    ("stood_s", "used", "pause_s"),
+    [(0.0, True, 1), (1.0, False, 1), (0.99, False, None)],
+    ids=["a byte went", "it stood", "neither"],
+)
+def test_a_connection_that_was_of_use_makes_his_time_begin_anew(
+    stood_s: float, used: bool, pause_s: float | None
+) -> None:
     retries = Retries(1.0, 10)
     retries.failed(100.0)
-    retries.succeeded()
-    assert retries.failed(200.0) == 1
+    retries.connection_ended(stood_s, used=used)
+    assert retries.failed(200.0) == pause_s
+
+
+def test_who_has_no_time_limit_never_gives_up() -> None:
     patient = Retries(1.0, 0)
     patient.failed(0.0)
     assert patient.failed(1e9) == 2

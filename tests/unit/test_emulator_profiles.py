@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import random
+import threading
+import time
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -159,6 +162,8 @@ def test_a_csv_is_replayed_in_stairs_or_smoothly_and_faster() -> None:
         {"kind": "step", "steps": []},
         {"kind": "step", "steps": [{"at_s": 3, "to": 1}, {"at_s": 1, "to": 2}]},
         {"kind": "step", "steps": [{"at_s": 0, "to": 1}], "repeat": True},
+        {"kind": "step", "steps": [{"at_s": 0, "to": float("nan")}]},
+        {"kind": "step", "steps": [{"at_s": 0, "to": float("inf")}]},
         {"kind": "ramp", "to": 1, "lasts_s": 0},
         {"kind": "ramp", "to": float("nan"), "lasts_s": 1},
         {"kind": "day", "mean": 1, "swing": 1, "peak_hour": 25},
@@ -231,6 +236,38 @@ def test_a_value_without_a_model_cannot_be_released_and_its_profile_goes_on() ->
     assert (bench.after(5, "level"), level.state) == (5, State.RUNNING)
     bench.runner.set_by_hand(bench.oven, "heat", None)  # it has one, and is not held
     assert bench.oven.values()["heat"] == 20
+
+
+def test_a_profile_that_meets_a_mistake_fails_and_the_others_go_on() -> None:
+    bench = Bench()
+    level, heat = bench.run("level", "ramp", to=9, lasts_s=9), bench.run("heat", "ramp", to=30, lasts_s=10)
+    level.course = Course(lambda _: math.nan, 9)
+    assert (bench.after(5), heat.state) == (25, State.RUNNING)
+    assert (level.state, level.error) == (
+        State.FAILED,
+        "ValueError('cannot convert float NaN to integer')",
+    )
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_profiles_whose_thread_has_died_get_another() -> None:
+    ended: list[threading.Thread] = []
+
+    def now() -> float:
+        if not ended and threading.current_thread().name == "profiles":
+            ended.append(threading.current_thread())
+            raise SystemExit
+        return time.monotonic()
+
+    oven, runner = Oven(), ProfileRunner(lambda: NOON, now)
+    try:
+        runner.run(oven, "heat", profile("ramp", to=30, lasts_s=0.01))
+        eventually(lambda: ended and not ended[0].is_alive())
+        begun = runner.run(oven, "level", profile("ramp", to=4, lasts_s=0.01))
+        eventually(lambda: begun.state is State.ENDED)
+        assert oven.level == 4
+    finally:
+        runner.close()
 
 
 def test_a_new_profile_takes_the_place_of_the_old_one() -> None:

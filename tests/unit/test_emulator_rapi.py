@@ -34,6 +34,7 @@ def answer(charger: Charger, line: str) -> str:
         ("$GS^00", "$OK 01 0 01 0000^10"),
         ("$GS*CA", "$NK^21"),
         ("$gs", "$OK 01 0 01 0000^10"),
+        ("$SC 1_0", "$NK^21"),
         ("xx$GS^30", "$NK^21"),
         ("$GS^30\r$GV^35", "$OK 01 0 01 0000^10|$OK 8.2.1 5.0.1^2F"),
     ],
@@ -80,6 +81,12 @@ def test_a_session_of_the_emulator_goes_as_it_was_recorded() -> None:
         ("$GS " + "0" * 40, ""),
         ("$SC 16 V^65", "$OK 16^07"),
         ("$SC 99 V^62", "$NK 32^00"),
+        ("$GS :2a", "$OK 01 0 01 0000 :2A^79"),
+        ("$GS :00", "$OK 01 0 01 0000^10"),
+        ("$GS :2A7", "$OK 01 0 01 0000^10"),
+        ("$GS :xy", "$OK 01 0 01 0000^10"),
+        ("$SC 1_0 V", "$NK^21"),
+        ("$SV 23e4", "$NK^21"),
     ],
 )
 def test_firmware_is_strict(asked: str, said: str) -> None:

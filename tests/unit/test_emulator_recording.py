@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from emulator import recording
 from emulator.dialects import Bytes, Dialect, LineEnds, Lines, ModbusRtu, ModbusTcp, Rapi, dialect_of
-from emulator.faults import TEXT, Fault, Faults, Kind
+from emulator.faults import TEXT, Fault, Faults, Kind, Strikes
 from emulator.frames import framed
 from emulator.rapi_lines import framed as rapi
 from emulator.recording import (
@@ -58,8 +58,8 @@ def replay_of(*pieces: tuple[float, str, bytes], lasts_s: float = 60.0) -> tuple
     return ReplayPeer(device, script), device
 
 
-def nothing_strikes(_: Faults) -> dict[Kind, Fault]:
-    return {}
+def nothing_strikes(_: Faults) -> Strikes:
+    return Strikes()
 
 
 # -- the file ------------------------------------------------------------------------------------------------------
@@ -293,6 +293,67 @@ def test_answers_that_are_a_request_late_are_for_the_requests_in_their_order() -
         (1.0, TO, READ_1), (2.0, TO, READ_1), (2.1, FROM, SAYS_20), (2.5, FROM, SAYS_21)
     )
     assert (answers, unasked) == ({READ_1: [(1.1, SAYS_20), (0.5, SAYS_21)]}, [])
+
+
+# one unit polled in two blocks: 4 registers, and one
+Q1, A1 = framed(1, bytes.fromhex("0300000004")), framed(1, bytes.fromhex("03080001000200030004"))
+Q2, A2 = framed(1, bytes.fromhex("0300640001")), framed(1, bytes.fromhex("03021234"))
+
+
+def test_blocks_of_one_unit_that_are_answered_a_request_late_get_each_its_own() -> None:
+    answers, unasked = understood(
+        (0, TO, Q1), (1, TO, Q2), (1.2, FROM, A1), (2, TO, Q1), (2.2, FROM, A2), (3, TO, Q2), (3.2, FROM, A1)
+    )
+    assert answers == {Q1: [(1.2, A1), (1.2, A1)], Q2: [(1.2, A2), (0, b"")]}
+    assert unasked == []
+
+
+def test_the_lost_answer_of_one_block_is_not_made_of_the_late_one_of_another() -> None:
+    answers, unasked = understood(
+        (0, TO, Q1),
+        (1, TO, Q2),
+        (1.1, FROM, A1),
+        (4.5, TO, Q1),
+        (4.6, FROM, A1),
+        (5, TO, Q2),
+        (5.1, FROM, A2),
+    )
+    assert answers == {Q1: [(1.1, A1), (0.1, A1)], Q2: [(0, b""), (0.1, A2)]}
+    assert unasked == []
+
+
+@pytest.mark.parametrize(
+    ("first", "first_answer", "second"),
+    [
+        ("010000000a", "0102ff03", "0100000008"),
+        ("0200000008", "0201ff", "0200000009"),
+        ("0300000002", "030400010002", "0300000003"),
+        ("0400000002", "040400010002", "0400000003"),
+        ("17000000020010000102abcd", "170400010002", "17000000010010000102abcd"),
+        ("050001ff00", "050001ff00", "050002ff00"),
+        ("0600010007", "0600010007", "0600020007"),
+        ("0f000100080155", "0f00010008", "0f000200080155"),
+        ("10000100010200ff", "1000010001", "10000200010200ff"),
+        ("16000100f20025", "16000100f20025", "16000200f20025"),
+    ],
+)
+def test_a_late_answer_is_for_the_request_of_which_it_speaks(
+    first: str, first_answer: str, second: str
+) -> None:
+    one, answer, two = (framed(1, bytes.fromhex(pdu)) for pdu in (first, first_answer, second))
+    answers, unasked = understood((1, TO, one), (2, TO, two), (2.1, FROM, answer))
+    assert (answers, unasked) == ({one: [(1.1, answer)], two: [(0, b"")]}, [])
+
+
+def test_an_answer_with_another_count_than_was_asked_for_is_the_answer_of_a_device_that_is_so() -> None:
+    answers, unasked = understood((1, TO, Q2), (1.1, FROM, A1), (2, TO, Q2), (2.1, FROM, A1))
+    assert (answers, unasked) == ({Q2: [(0.1, A1), (0.1, A1)]}, [])
+
+
+def test_the_echo_of_an_adapter_is_for_the_request_that_it_is_whatever_it_looks_like() -> None:
+    far = framed(1, bytes.fromhex("0308000001"))  # its address looks like the count of what Q1 asks for
+    answers, unasked = understood((1, TO, Q1), (2, TO, far), (2.01, FROM, far), (2.1, FROM, A2))
+    assert (answers, unasked) == ({Q1: [(0, b"")], far: [(0.01, far + A2)]}, [])
 
 
 def test_an_answer_in_pieces_with_a_request_between_them_is_one() -> None:

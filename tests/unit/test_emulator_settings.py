@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from emulator.scenario import ChargerMake, Ev, Http, Line, Scenario, ScenarioError, Text
+from emulator.hub_instance import hub_instance
+from emulator.recording_scenarios import resolve_recorder
+from emulator.scenario import ChargerMake, Ev, Http, Line, Scenario, ScenarioError, Text, line_ids
 from emulator.settings import SCENARIO_FILE, SETTINGS, Resolved, resolve
 from emulator.settings_shown import DEFAULT, Row
 
@@ -35,9 +37,9 @@ def test_file_environment_and_command_line_count_in_this_order() -> None:
     assert found.scenario.http is not None
     assert found.scenario.http.port == 8081
     shown = rows_of(found)
-    assert shown["line.pty_path"] == (line.pty_path, "command line --serial-pty-path")
-    assert shown["line.baudrate"] == (19200, "environment SERIAL_BAUDRATE")
-    assert shown["line.mode"] == ("pty", "default")
+    assert shown["bus.pty_path"] == (line.pty_path, "command line --serial-pty-path")
+    assert shown["bus.baudrate"] == (19200, "environment SERIAL_BAUDRATE")
+    assert shown["bus.mode"] == ("pty", "default")
     assert shown["web.port"] == (8081, "environment WEB_PORT")
     assert shown["web.host"] == ("127.0.0.1", "default")
     assert rows_of(resolve(ONE, {}, {}))["bus.baudrate"] == (9600, "scenario file")
@@ -58,6 +60,7 @@ def test_every_setting_has_an_effect_on_the_only_line(http: object, level: str) 
         "SERIAL_RECONNECT_BACKOFF": "250",
         "WEB_HOST": "127.0.0.2",
         "WEB_PORT": "8085",
+        "WEB_NAMES": "lab.example, emulator.example.org",
     }
     assert set(texts) == {setting.variable for setting in SETTINGS}
     environ = texts if level == "environment" else {}
@@ -77,10 +80,11 @@ def test_every_setting_has_an_effect_on_the_only_line(http: object, level: str) 
     }
     assert found.scenario.http is not None
     assert (found.scenario.http.host, found.scenario.http.port) == ("127.0.0.2", 8085)
+    assert found.scenario.http.names == ("lab.example", "emulator.example.org")
     shown = rows_of(found)
     for setting in SETTINGS:
         said = setting.variable if level == "environment" else setting.option
-        name = f"{'web' if setting.of_web else 'tcp-8024'}.{setting.key}"
+        name = f"{'web' if setting.of_web else 'bus'}.{setting.key}"
         assert shown[name][1] == f"{level} {said}"
 
 
@@ -94,6 +98,59 @@ def test_of_several_lines_one_must_be_named() -> None:
     assert (str(found.lines[0].pty_path), found.text_lines[0].tcp_port) == ("/tmp/x/a", 9000)
     both = resolve(TWO, {"SERIAL_PACED": "bus=true,wallbox=true"}, {}).scenario
     assert (both.lines[0].paced, both.text_lines[0].paced) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "where"),
+    [
+        ({"SERIAL_PTY_PATH": ["wallbox=/tmp/x/new"]}, "/tmp/x/new"),
+        ({"SERIAL_MODE": ["wallbox=tcp"], "SERIAL_TCP_PORT": ["wallbox=8023"]}, "socket://127.0.0.1:8023"),
+    ],
+)
+def test_a_line_keeps_the_name_that_its_own_place_gives_it(options: dict[str, list[str]], where: str) -> None:
+    texts = [
+        {"pty_path": "/tmp/x/wallbox", "kind": "openevse"},
+        {"pty_path": "/tmp/y/wallbox", "kind": "scale"},
+    ]
+    resolved = resolve({"text_lines": texts}, {}, options)
+    assert line_ids(resolved.scenario) == ["wallbox", "wallbox-2"]
+    assert {row.name.partition(".")[0] for row in resolved.rows if "." in row.name} == {
+        "wallbox",
+        "wallbox-2",
+    }
+    first, second = hub_instance(resolved.scenario)["config"]["transports"]
+    assert (first["transport_id"], first["url"]) == ("wallbox", where)
+    assert (second["transport_id"], second["url"]) == ("wallbox-2", "/tmp/y/wallbox")
+
+
+def test_a_line_is_an_id_whatever_letters_its_place_has() -> None:
+    data = {"lines": [{"pty_path": "/tmp/x/my Küche.pty", "units": []}]}
+    assert line_ids(resolve(data, {}, {"SERIAL_PTY_PATH": ["/tmp/x/b"]}).scenario) == ["my_K_che"]
+
+
+def test_a_line_without_a_place_of_its_own_is_named_after_the_one_it_is_given() -> None:
+    data: dict[str, Any] = {"lines": [{"units": []}]}
+    assert line_ids(resolve(data, {"SERIAL_TCP_PORT": "8024"}, {}).scenario) == ["tcp-8024"]
+    assert line_ids(resolve(data, {}, {"SERIAL_PTY_PATH": ["/tmp/x/late"]}).scenario) == ["late"]
+
+
+def test_a_mistake_anywhere_leaves_the_lines_their_names() -> None:
+    texts = [
+        {"pty_path": "/tmp/x/wallbox", "kind": "openevse"},
+        {"tcp_port": 99999, "kind": "scale"},
+        {"units": [], "kind": "scale"},
+    ]
+    problems = problems_of({"seed": "x", "text_lines": texts}, {}, {"SERIAL_PACED": ["true"]})
+    assert problems[0].endswith(
+        "has 3 lines (wallbox, tcp-99999, text_lines[2]): say which, as in wallbox=true"
+    )
+    options = {"SERIAL_PTY_PATH": ["wallbox=/tmp/x/a", "wallbox=here"]}
+    problems = problems_of({"seed": "x", "text_lines": texts[:2]}, {}, options)
+    assert [problem.rpartition("scenario.")[2].split(":")[0] for problem in problems] == [
+        "text_lines[0].pty_path",
+        "seed",
+        "text_lines[1].tcp_port",
+    ]
 
 
 def test_a_web_port_makes_a_web_server() -> None:
@@ -200,7 +257,7 @@ def test_what_the_scenario_says_and_what_it_leaves_open_have_different_origins()
         "ev.paced": (False, left),
         "ev.error_rate": (0.0, left),
         "ev.charger.firmware_version": ("8.2.1", left),
-        "ev.charger.protocol_version": (None, left),
+        "ev.charger.protocol_version": ("5.2.1", left),
         "ev.charger.serial": ("OpenEVSE03AB12CD", left),
         "ev.charger.amps": (16, said),
         "ev.charger.service_level": ("A", left),
@@ -209,10 +266,28 @@ def test_what_the_scenario_says_and_what_it_leaves_open_have_different_origins()
         "ev.charger.ev.plugged": (False, left),
         "web.host": ("127.0.0.1", left),
         "web.port": (1, said),
+        "web.names": ((), left),
         "web.error_rate": (0.5, said),
         "web.motion": (("door",), said),
         "web.faults[0]": ({"kind": "reset", "count": 2}, said),
     }
+
+
+@pytest.mark.parametrize(
+    ("kind", "charger", "shown"),
+    [
+        ("openevse", None, (16, "5.2.1")),
+        ("openevse", {"amps": None}, (16, "5.2.1")),
+        ("openevse_emulator", {}, (32, "5.0.1")),
+    ],
+)
+def test_of_a_charger_the_numbers_of_its_dialect_are_shown(
+    kind: str, charger: dict[str, Any] | None, shown: tuple[int, str]
+) -> None:
+    text = {"line_id": "ev", "tcp_port": 5, "kind": kind, "charger": charger}
+    rows = rows_of(resolve({"text_lines": [text]}, {}, {}))
+    found = rows["ev.charger.amps"], rows["ev.charger.protocol_version"]
+    assert found == tuple((value, DEFAULT) for value in shown)
 
 
 def test_a_place_that_the_mode_does_not_use_is_shown_as_unused_and_remarked() -> None:
@@ -287,6 +362,116 @@ def test_a_scenario_may_ignore_the_environment_but_not_the_command_line() -> Non
 )
 def test_a_wrong_value_is_told_with_where_it_came_from(environ: dict[str, str], problem: str) -> None:
     assert problems_of(ONE, environ, {}) == (problem,)
+
+
+@pytest.mark.parametrize(
+    ("data", "environ", "options", "problem"),
+    [
+        (
+            TWO,
+            {"SERIAL_BAUDRATE": "bus=7"},
+            {"SERIAL_BAUDRATE": ["bus=9600"]},
+            "environment SERIAL_BAUDRATE: scenario.lines[0].baudrate: must be greater than or equal to 50, not 7",
+        ),
+        (
+            TWO,
+            {},
+            {"SERIAL_BAUDRATE": ["bus=7", "bus=9600"]},
+            "command line --serial-baudrate: scenario.lines[0].baudrate: must be greater than or equal to 50, not 7",
+        ),
+        (
+            ONE,
+            {"WEB_PORT": "99999"},
+            {"WEB_PORT": ["8080"]},
+            "environment WEB_PORT: scenario.http.port: must be less than or equal to 65535, not 99999",
+        ),
+        (ONE, {"WEB_PORT": "x"}, {"WEB_PORT": ["8080"]}, "environment WEB_PORT: must be 1..65535, not 'x'"),
+        (
+            ONE | {"http": {"port": 99999}},
+            {"WEB_PORT": "8080"},
+            {},
+            "scenario.http.port: must be less than or equal to 65535, not 99999",
+        ),
+        (
+            {"text_lines": [{"tcp_port": 99999, "kind": "scale"}]},
+            {"SERIAL_TCP_PORT": "8024"},
+            {"SERIAL_TCP_PORT": ["8025"]},
+            "scenario.text_lines[0].tcp_port: must be less than or equal to 65535, not 99999",
+        ),
+        (
+            {"lines": [{"pty_path": "here", "units": []}]},
+            {},
+            {"SERIAL_PTY_PATH": ["/tmp/x/there"]},
+            "scenario.lines[0].pty_path: must be an absolute path",
+        ),
+        (
+            ONE | {"http": {"port": 8080, "names": "lab.example"}},
+            {},
+            {"WEB_NAMES": ["lab.example"]},
+            'scenario.http.names: must be a list, not "lab.example"',
+        ),
+        (
+            ONE,
+            {"WEB_PORT": "8080", "WEB_NAMES": "lab.example,lab.example:80"},
+            {"WEB_NAMES": ["lab.example"]},
+            "environment WEB_NAMES: scenario.http.names[1]: must match ",
+        ),
+    ],
+)
+def test_a_bad_value_is_a_problem_even_where_another_one_counts(
+    data: object, environ: dict[str, str], options: dict[str, list[str]], problem: str
+) -> None:
+    (told,) = problems_of(data, environ, options)
+    assert told.startswith(problem)
+
+
+def test_two_bad_values_of_one_key_are_two_problems() -> None:
+    data = {"lines": [{"tcp_port": 99999, "units": []}], "http": {"port": 0}}
+    problems = problems_of(data, {"SERIAL_TCP_PORT": "70000", "WEB_PORT": "x"}, {"SERIAL_TCP_PORT": ["0"]})
+    assert sorted(problem.partition(": must")[0] for problem in problems) == [
+        "command line --serial-tcp-port: scenario.lines[0].tcp_port",
+        "environment SERIAL_TCP_PORT: scenario.lines[0].tcp_port",
+        "environment WEB_PORT",
+        "scenario.http.port",
+        "scenario.lines[0].tcp_port",
+    ]
+
+
+def test_what_follows_from_a_problem_is_not_told_as_another_one() -> None:
+    (told,) = problems_of(ONE, {"SERIAL_MODE": "tcp", "SERIAL_TCP_PORT": "70000"}, {})
+    assert told.startswith("environment SERIAL_TCP_PORT: scenario.lines[0].tcp_port: must be less")
+
+
+def test_a_scenario_need_not_be_complete_before_the_options_are_there() -> None:
+    data = {"lines": [{"mode": "tcp", "units": []}], "http": {}}
+    found = resolve(data, {"SERIAL_TCP_PORT": "8024"}, {"WEB_PORT": ["8080"]}).scenario
+    assert found.http is not None
+    assert (found.lines[0].tcp_port, found.http.port) == (8024, 8080)
+
+
+def test_two_with_one_port_can_be_parted_by_an_option() -> None:
+    data = {"lines": [{"tcp_port": 8024, "units": []}], "http": {"port": 8024}}
+    assert resolve(data, {}, {"WEB_PORT": ["8080"]}).scenario.lines[0].tcp_port == 8024
+
+
+# -- a recorder ----------------------------------------------------------------------------------------------------
+
+
+def test_a_recorder_leaves_web_settings_of_the_environment_and_says_so() -> None:
+    tap = {"lines": [{"line_id": "tap", "pty_path": "/tmp/x/tap", "units": []}]}
+    environ = {"WEB_HOST": "0.0.0.0", "WEB_PORT": "x", "WEB_NAMES": "", "SERIAL_PACED": "true"}
+    found = resolve_recorder(tap, environ, {"SERIAL_RECONNECT_TIMEOUT": ["5"]})
+    assert found.scenario.http is None
+    texts = {row.texts[0]: row.texts[1:] for row in found.rows}
+    assert texts["web.port"] == ("x", "environment WEB_PORT, not used by --record")
+    assert texts["tap.paced"] == ("true", "environment SERIAL_PACED, not used by --record")
+    assert texts["tap.reconnect_timeout_sec"] == ("5.0", "command line --serial-reconnect-timeout")
+    assert not {"tap.error_rate", "web.names"} & set(texts)
+    assert found.remarks == [
+        "environment SERIAL_PACED: tap.paced is not used by --record",
+        "environment WEB_HOST: web.host is not used by --record",
+        "environment WEB_PORT: web.port is not used by --record",
+    ]
 
 
 def test_all_problems_are_told_at_once() -> None:

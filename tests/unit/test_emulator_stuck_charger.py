@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from datetime import UTC, datetime, tzinfo
 
 import pytest
 
+from emulator import rapi_charger
 from emulator.faults import RAPI, Fault, Faults, Kind, Strikes
-from emulator.line import UNHEARD
 from emulator.peers import TextPeer
 from emulator.rapi_charger import Charger, Make
 from emulator.rapi_day import ChargerDevice
@@ -122,11 +123,93 @@ def test_what_nobody_hears_a_stuck_charger_has_not_said() -> None:
     charger.stick()
     before = charger.state()
     charger.device.set("plugged", True)
-    charger.peer.said(lambda _: UNHEARD)
+    charger.peer.forget_news()
+    charger.peer.forget_news()
     assert charger.state() == before
     charger.device.faults.clear()
     assert charger.state() != before
     assert charger.news() == ["$AT 02 02 16 0100"]
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_charger_that_is_stuck_no_more_tells_its_new_state_by_itself_and_once(dialect: str) -> None:
+    charger, well = charging_on_line(dialect), charging_on_line(dialect)
+    charger.stick()
+    for each in (charger, well):
+        each.ask("$GS")
+        each.device.set("plugged", False)
+    assert [charger.news() for _ in range(3)] == [[], [], []]
+    charger.device.faults.clear()
+    assert [charger.news() for _ in range(3)] == [well.news(), [], []]
+
+
+def test_who_comes_when_a_charger_is_stuck_no_more_is_told_what_nobody_heard() -> None:
+    charger = OnLine()
+    charger.stick()
+    charger.ask("$GS")
+    charger.device.set("plugged", True)
+    for _ in range(3):
+        charger.peer.forget_news()
+    charger.device.faults.clear()
+    charger.peer.forget_news()
+    assert [charger.news() for _ in range(2)] == [["$AT 02 02 16 0100"], []]
+
+
+def test_a_charger_that_is_stuck_no_more_and_as_it_was_tells_nothing() -> None:
+    charger = charging_on_line("firmware")
+    charger.stick()
+    charger.ask("$GS")
+    for plugged in (False, True):
+        charger.device.set("plugged", plugged)
+    charger.device.set("requesting_charge", True)
+    assert charger.news() == []
+    charger.device.faults.clear()
+    assert charger.news() == []
+
+
+def test_looking_for_news_uses_up_no_stuck_of_the_charger_or_its_line() -> None:
+    charger = OnLine()
+    line = Faults(RAPI, random.Random(1))
+    for faults in (charger.device.faults, line):
+        faults.inject(Fault(kind=Kind.STUCK, count=3))
+    charger.device.set("plugged", True)
+    for _ in range(10):
+        charger.peer.said(lambda own: Strikes(own, line))
+    assert [active.struck for active in (*charger.device.faults.active(), *line.active())] == [0, 1]
+    charger.device.faults.clear()
+    assert charger.peer.said(lambda own: Strikes(own, line))[0] == b""
+
+
+def test_a_silent_charger_that_is_stuck_no_more_uses_up_one_silence() -> None:
+    charger = OnLine()
+    charger.stick()
+    charger.device.set("plugged", True)
+    assert charger.news() == []
+    charger.device.faults.clear()
+    charger.device.faults.inject(Fault(kind=Kind.SILENCE, count=5))
+    assert [charger.news() for _ in range(4)] == [[]] * 4
+    assert [active.struck for active in charger.device.faults.active()] == [1]
+
+
+def test_the_clock_of_a_stuck_charger_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter(datetime(2026, 11, 20, 10, 0, second, tzinfo=UTC) for second in range(60))
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return next(times)
+
+    monkeypatch.setattr(rapi_charger, "datetime", Clock)
+    charger = OnLine()
+    before = charger.ask("$GT")
+    charger.stick()
+    stuck = [charger.ask("$GT")[0].partition("^")[0] for _ in range(3)]
+    charger.device.faults.clear()
+    after = charger.ask("$GT")
+    assert len(set(stuck)) == 1
+    seconds = [int(each.partition("^")[0].split()[-1]) for each in (before[0], stuck[0], after[0])]
+    assert seconds == sorted(seconds)
+    assert seconds[2] > seconds[1]
 
 
 def test_the_time_of_a_session_goes_on_behind_a_stuck_charger() -> None:

@@ -44,6 +44,15 @@ def test_a_scale_is_asked_in_lines_of_any_end(end: str) -> None:
     ]
 
 
+@pytest.mark.parametrize("tare", [12.341, 12.344])
+def test_a_scale_says_no_minus_nothing(tare: float) -> None:
+    found, peer = scale()
+    found.set("tare", tare)
+    assert asked(peer, "W\r") == ["+0000.00 kg\r\n"]
+    found.set("tare", -0.001)
+    assert asked(peer, "?\r") == ["TARE 0.00\r\n"]
+
+
 @pytest.mark.parametrize("line", ["Pnan", "Pinf", "P", "P1e9", "P12345", "12", "w", "W2", "nan", "P\u0663"])
 def test_what_a_scale_does_not_know_is_an_error_and_changes_nothing(line: str) -> None:
     _, peer = scale()
