@@ -188,6 +188,8 @@ def test_the_commands_of_the_documentation_run_as_they_stand(
     assert len(lines) > 20
     for line in lines[1:]:
         limit = " -W 5" if line.startswith("mosquitto_sub") else ""  # it would listen for ever
+        # else one read in twenty fails, as is documented
+        line = line.replace("docker run -d ", "docker run -d -e EMULATOR_ERROR_RATE=0 ")  # noqa: PLW2901
         # supervisorctl's exit code is 3 when a program is not wanted here (the embedded broker)
         done = engine.shell(line + limit, check=not limit and "supervisorctl" not in line)
         assert done.stdout or line.startswith("mosquitto_pub"), line
